@@ -1,0 +1,244 @@
+//! The boundary between what a model computes and who computes it.
+
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::input::PassInput;
+use crate::program::{Program, TensorIndex};
+use crate::step::{Buffer, Step};
+
+/// A compiled program on one backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ExecutableId(pub u32);
+
+/// Work that was submitted; waiting on it makes its effects visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fence(pub u64);
+
+/// The most rows a compiled program is ever given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RowBucket {
+    /// Rows of a pass.
+    pub rows: usize,
+    /// Rows of a pass that want logits.
+    pub logit_rows: usize,
+}
+
+/// The part of a program that one submission runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Run the prologue first.
+    pub prologue: bool,
+    /// Then these layers.
+    pub layers: Range<usize>,
+    /// Then the epilogue.
+    pub epilogue: bool,
+}
+
+impl Segment {
+    /// A whole pass.
+    pub fn whole(program: &Program) -> Segment {
+        Segment { prologue: true, layers: 0..program.layers.len(), epilogue: true }
+    }
+}
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KvFormat {
+    /// IEEE half precision: the default of every runtime in the field.
+    F16,
+    /// Single precision: for comparisons.
+    F32,
+}
+
+impl KvFormat {
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            KvFormat::F16 => 2,
+            KvFormat::F32 => 4,
+        }
+    }
+}
+
+/// Keys and values to hold: `pages` pages of [`crate::PAGE_ROWS`] positions in every layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvPlan {
+    /// Pages in the pool, each spanning all layers.
+    pub pages: usize,
+    /// Element format.
+    pub format: KvFormat,
+}
+
+/// How a backend runs a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// With a kernel of its own for these formats.
+    Native,
+    /// Correctly, but by decoding weights first; said aloud at load.
+    Decoded,
+    /// Not at all: loading fails and names step and format.
+    No,
+}
+
+/// What a backend is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Short name: `cpu`, `reference`.
+    pub name: &'static str,
+    /// One line for people: instruction set, threads, memory.
+    pub description: String,
+    /// Threads that compute.
+    pub threads: usize,
+}
+
+/// Weight bytes kept alive by whoever owns them, so that a backend may use a mapped file in place.
+#[derive(Clone)]
+pub struct TensorBytes {
+    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    range: Range<usize>,
+}
+
+impl TensorBytes {
+    /// Bytes `range` of what `owner` holds.
+    ///
+    /// # Panics
+    /// If the range lies outside the owner's bytes.
+    pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize>) -> TensorBytes {
+        assert!(range.start <= range.end && range.end <= (*owner).as_ref().len(), "tensor range outside its owner");
+        TensorBytes { owner, range }
+    }
+}
+
+impl Deref for TensorBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &(*self.owner).as_ref()[self.range.clone()]
+    }
+}
+
+impl fmt::Debug for TensorBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TensorBytes({} bytes)", self.range.len())
+    }
+}
+
+/// One line of the bandwidth ledger: what a kind of step cost since the ledger was last taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LedgerRow {
+    /// Step name, such as `gate_up`.
+    pub step: &'static str,
+    /// How often it ran.
+    pub calls: u64,
+    /// Weight bytes read.
+    pub weight_bytes: u64,
+    /// Multiply-adds.
+    pub multiply_adds: u64,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// What a backend can fail with.
+#[derive(Debug, Error)]
+pub enum BackendError {
+    /// A step in this format has no implementation here.
+    #[error("backend {backend} cannot run step {step} with weights in {format}; the backend `cpu` runs every format that has a codec")]
+    Unsupported {
+        /// The backend's name.
+        backend: &'static str,
+        /// The step's name.
+        step: String,
+        /// The weight's format.
+        format: &'static str,
+    },
+    /// Memory was refused.
+    #[error("backend {backend} could not allocate {bytes} bytes for {what}")]
+    OutOfMemory {
+        /// The backend's name.
+        backend: &'static str,
+        /// What the memory was for.
+        what: String,
+        /// How much was asked for.
+        bytes: u64,
+    },
+    /// Uploaded bytes do not have the size of the tensor.
+    #[error("tensor {tensor} has {actual} bytes where its shape needs {expected}")]
+    TensorSize {
+        /// The tensor's name.
+        tensor: String,
+        /// Bytes by shape and format.
+        expected: usize,
+        /// Bytes given.
+        actual: usize,
+    },
+    /// The pass breaks a promise of its bucket, page table or vocabulary.
+    #[error("invalid pass: {what} is {value}, the limit is {limit}")]
+    InvalidPass {
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        value: u64,
+        /// The largest allowed.
+        limit: u64,
+    },
+    /// A pass was submitted before all weights were uploaded.
+    #[error("tensor {tensor} was not uploaded before the pass")]
+    MissingTensor {
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// A worker thread could not be started or died.
+    #[error("a worker thread failed: {reason}")]
+    Worker {
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// Compiles and runs programs. Called per pass or per segment, so dynamic dispatch costs nothing.
+///
+/// Order of calls: `compile`, `allocate`, `upload` of every tensor, then `submit` and `read` as often as wanted.
+pub trait Backend: Send {
+    /// Name, description, threads.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Whether `step` runs with its matrices in `formats` (the order of [`Step::matrices`], or the table of an embedding).
+    fn support(&self, step: &Step, formats: &[tensor::Format]) -> Support;
+
+    /// Prepares buffers and kernels for passes of at most `rows`.
+    fn compile(&mut self, program: &Arc<Program>, rows: RowBucket) -> Result<ExecutableId, BackendError>;
+
+    /// Sets the pool of pages up, dropping an earlier one.
+    fn allocate(&mut self, executable: ExecutableId, plan: KvPlan) -> Result<(), BackendError>;
+
+    /// Gives a tensor's bytes. The backend may keep them or repack them.
+    fn upload(&mut self, executable: ExecutableId, tensor: TensorIndex, bytes: TensorBytes)
+    -> Result<Fence, BackendError>;
+
+    /// Runs a segment over the rows of `input`. `Hidden` persists between segments of one pass.
+    fn submit(
+        &mut self,
+        executable: ExecutableId,
+        segment: &Segment,
+        input: &PassInput<'_>,
+    ) -> Result<Fence, BackendError>;
+
+    /// Waits for the fence.
+    fn wait(&mut self, fence: Fence) -> Result<(), BackendError>;
+
+    /// Copies `rows` of a buffer out, after all submitted work: `into` is (rows, width of the buffer).
+    fn read(
+        &mut self,
+        executable: ExecutableId,
+        buffer: Buffer,
+        rows: Range<usize>,
+        into: &mut [f32],
+    ) -> Result<(), BackendError>;
+
+    /// Takes the per-step costs since the last call; empty where a backend keeps none.
+    fn take_ledger(&mut self) -> Vec<LedgerRow>;
+}
