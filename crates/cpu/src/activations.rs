@@ -1,0 +1,46 @@
+//! Activation rows as the integer kernels read them: int8 codes with one scale for 32 inputs.
+
+/// Thirty-two quantised activations. A row is `columns / 32` of them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct ActivationBlock {
+    /// Value ÷ scale, rounded to nearest.
+    pub(crate) codes: [i8; 32],
+    /// Largest magnitude ÷ 127.
+    pub(crate) scale: f32,
+    /// `scale · Σ codes`, what a format's minimum is multiplied with.
+    pub(crate) scaled_sum: f32,
+    /// `-128 · Σ codes`.
+    pub(crate) lowered: i32,
+    /// `-128 · Σ codes[..16]`.
+    pub(crate) lowered_low: i32,
+}
+
+impl ActivationBlock {
+    /// `-bias · Σ codes`, for a bias that divides 128.
+    #[inline(always)]
+    pub(crate) fn lowered(&self, bias: i32) -> i32 {
+        divide(self.lowered, bias)
+    }
+
+    /// `-bias · Σ codes[..16]`.
+    #[inline(always)]
+    pub(crate) fn lowered_low(&self, bias: i32) -> i32 {
+        divide(self.lowered_low, bias)
+    }
+
+    /// `-bias · Σ codes[16..]`.
+    #[inline(always)]
+    pub(crate) fn lowered_high(&self, bias: i32) -> i32 {
+        divide(self.lowered - self.lowered_low, bias)
+    }
+}
+
+#[inline(always)]
+fn divide(lowered: i32, bias: i32) -> i32 {
+    match bias {
+        0 => 0,
+        128 => lowered,
+        _ => lowered >> (7 - bias.trailing_zeros()),
+    }
+}

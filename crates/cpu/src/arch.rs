@@ -1,0 +1,140 @@
+//! Sixteen-lane SIMD, one thin implementation for each instruction set.
+//!
+//! Kernels are written once over [`Isa`] and inlined into entry points compiled for the instruction set. A value of an
+//! `Isa` type is the proof that the processor has it: the only ways to get one are the `detect` functions.
+
+#![expect(unsafe_op_in_unsafe_fn, reason = "every line of an Isa method is an intrinsic under the trait's contract")]
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+pub(crate) mod portable;
+
+/// Sixteen f32 or i32 lanes, and 64 bytes seen as four for each lane.
+///
+/// # Safety
+/// Methods may only be called inside a function compiled for the instruction set (or inlined into one), and pointers
+/// must be valid for the lanes they read or write; no alignment is asked for.
+pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
+    /// Sixteen f32.
+    type F32: Copy;
+    /// Sixteen i32.
+    type I32: Copy;
+    /// Sixty-four bytes.
+    type U8: Copy;
+
+    /// What [`Isa::dot_biased`] expects its accumulator to have been lowered by, for each unit of activation sum:
+    /// 128 where bytes enter as unsigned, 0 where they are made signed first.
+    const BYTE_BIAS: i32;
+    /// Rows of activations in a GEMM tile.
+    const TILE_ROWS: usize;
+    /// Groups of sixteen weight rows in a GEMM tile.
+    const TILE_GROUPS: usize;
+
+    unsafe fn splat(self, value: f32) -> Self::F32;
+    unsafe fn load(self, from: *const f32) -> Self::F32;
+    unsafe fn store(self, to: *mut f32, value: Self::F32);
+    unsafe fn load_f16(self, from: *const u16) -> Self::F32;
+    unsafe fn store_f16(self, to: *mut u16, value: Self::F32);
+    unsafe fn load_bf16(self, from: *const u16) -> Self::F32;
+    /// Sixteen unsigned bytes as f32.
+    unsafe fn load_u8(self, from: *const u8) -> Self::F32;
+    /// Sixteen signed bytes as f32.
+    unsafe fn load_i8(self, from: *const i8) -> Self::F32;
+    unsafe fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    unsafe fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    unsafe fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    unsafe fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a · b + c`, rounded once where the instruction set has it.
+    unsafe fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    unsafe fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    unsafe fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    unsafe fn abs(self, a: Self::F32) -> Self::F32;
+    /// Sum of the lanes, always in the same tree: halves added until one is left.
+    unsafe fn sum(self, a: Self::F32) -> f32;
+    unsafe fn largest(self, a: Self::F32) -> f32;
+    /// Nearest integer, ties to even.
+    unsafe fn round(self, a: Self::F32) -> Self::I32;
+    unsafe fn to_f32(self, a: Self::I32) -> Self::F32;
+    /// `2^a` for whole `a` in -126..=127, from the bits of the exponent.
+    unsafe fn exp2_int(self, a: Self::I32) -> Self::F32;
+
+    unsafe fn splat_i32(self, value: i32) -> Self::I32;
+    unsafe fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    unsafe fn sum_i32(self, a: Self::I32) -> i32;
+    /// The low byte of each lane.
+    unsafe fn store_i8(self, to: *mut i8, value: Self::I32);
+
+    unsafe fn load_bytes(self, from: *const u8) -> Self::U8;
+    /// The low four bits of each byte.
+    unsafe fn low_nibbles(self, a: Self::U8) -> Self::U8;
+    /// The high four bits of each byte.
+    unsafe fn high_nibbles(self, a: Self::U8) -> Self::U8;
+    /// Adds 16 to each byte whose bit in `mask` is set (byte 0 is bit 0).
+    unsafe fn add_sixteen(self, a: Self::U8, mask: u64) -> Self::U8;
+    /// `a | ((high >> SHIFT) & 3) << 4` for each byte.
+    unsafe fn or_two_bits<const SHIFT: u32>(self, a: Self::U8, high: Self::U8) -> Self::U8;
+    /// For each lane: `acc + Σ weights[4·lane + i] · quad[i]`, weights unsigned and at most 127, quad four signed bytes.
+    unsafe fn dot(self, acc: Self::I32, weights: Self::U8, quad: i32) -> Self::I32;
+    /// As [`Isa::dot`] for bytes stored as value + 128: the accumulator starts at `-BYTE_BIAS · Σ quad`.
+    unsafe fn dot_biased(self, acc: Self::I32, weights: Self::U8, quad: i32) -> Self::I32;
+    /// Hints that the line at `from` is wanted soon.
+    unsafe fn prefetch(self, from: *const u8);
+}
+
+/// The instruction sets this build can use, best first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Level {
+    /// AVX-512 F, BW, DQ, VL and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512),
+    /// AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+    /// Plain Rust.
+    Portable(portable::Portable),
+}
+
+/// Which instruction set to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IsaChoice {
+    /// The best the processor has.
+    Best,
+    /// AVX2 or portable.
+    AtMostAvx2,
+    /// Plain Rust.
+    Portable,
+}
+
+impl Level {
+    /// The best instruction set within `choice` that this processor has.
+    pub(crate) fn detect(choice: IsaChoice) -> Level {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if choice == IsaChoice::Best
+                && let Some(isa) = avx512::Avx512::detect()
+            {
+                return Level::Avx512(isa);
+            }
+            if choice != IsaChoice::Portable
+                && let Some(isa) = avx2::Avx2::detect()
+            {
+                return Level::Avx2(isa);
+            }
+        }
+        let _ = choice;
+        Level::Portable(portable::Portable)
+    }
+
+    /// For people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => "AVX-512 VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(_) => "AVX2",
+            Level::Portable(_) => "portable",
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! AVX2 with FMA and F16C: two registers are sixteen lanes.
+
+use std::arch::x86_64::*;
+
+use super::Isa;
+
+/// Proof that the processor has AVX2, FMA and F16C.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    pub(crate) fn detect() -> Option<Avx2> {
+        let found = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        found.then_some(Avx2(()))
+    }
+
+    /// For entry points, which are reached only through a table made from a proof.
+    ///
+    /// # Safety
+    /// The processor has the features.
+    pub(crate) unsafe fn assume() -> Avx2 {
+        Avx2(())
+    }
+}
+
+/// The lower and upper eight lanes.
+type Pair<T> = [T; 2];
+
+#[inline(always)]
+unsafe fn dot_half(acc: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+    let pairs = _mm256_maddubs_epi16(unsigned, signed);
+    _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+}
+
+/// 16 in each byte whose bit in `mask` is set.
+#[inline(always)]
+unsafe fn sixteen_where(mask: u32) -> __m256i {
+    let spread = _mm256_shuffle_epi8(
+        _mm256_set1_epi32(mask.cast_signed()),
+        _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303),
+    );
+    let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
+    let chosen = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
+    _mm256_and_si256(chosen, _mm256_set1_epi8(16))
+}
+
+// SAFETY: each method is intrinsics of the features that `detect` has checked.
+unsafe impl Isa for Avx2 {
+    type F32 = Pair<__m256>;
+    type I32 = Pair<__m256i>;
+    type U8 = Pair<__m256i>;
+
+    const BYTE_BIAS: i32 = 0;
+    const TILE_ROWS: usize = 2;
+    const TILE_GROUPS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn splat(self, value: f32) -> Pair<__m256> {
+        [_mm256_set1_ps(value); 2]
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> Pair<__m256> {
+        [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))]
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, value: Pair<__m256>) {
+        _mm256_storeu_ps(to, value[0]);
+        _mm256_storeu_ps(to.add(8), value[1]);
+    }
+    #[inline(always)]
+    unsafe fn load_f16(self, from: *const u16) -> Pair<__m256> {
+        [
+            _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+            _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())),
+        ]
+    }
+    #[inline(always)]
+    unsafe fn store_f16(self, to: *mut u16, value: Pair<__m256>) {
+        _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value[0]));
+        _mm_storeu_si128(to.add(8).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value[1]));
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> Pair<__m256> {
+        [0, 8].map(|at| {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(at).cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        })
+    }
+    #[inline(always)]
+    unsafe fn load_u8(self, from: *const u8) -> Pair<__m256> {
+        [0, 8].map(|at| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.add(at).cast()))))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, from: *const i8) -> Pair<__m256> {
+        [0, 8].map(|at| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(at).cast()))))
+    }
+    #[inline(always)]
+    unsafe fn add(self, a: Pair<__m256>, b: Pair<__m256>) -> Pair<__m256> {
+        [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])]
+    }
+    #[inline(always)]
+    unsafe fn sub(self, a: Pair<__m256>, b: Pair<__m256>) -> Pair<__m256> {
+        [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])]
+    }
+    #[inline(always)]
+    unsafe fn mul(self, a: Pair<__m256>, b: Pair<__m256>) -> Pair<__m256> {
+        [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])]
+    }
+    #[inline(always)]
+    unsafe fn div(self, a: Pair<__m256>, b: Pair<__m256>) -> Pair<__m256> {
+        [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])]
+    }
+    #[inline(always)]
+    unsafe fn fma(self, a: Pair<__m256>, b: Pair<__m256>, c: Pair<__m256>) -> Pair<__m256> {
+        [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])]
+    }
+    #[inline(always)]
+    unsafe fn max(self, a: Pair<__m256>, b: Pair<__m256>) -> Pair<__m256> {
+        [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])]
+    }
+    #[inline(always)]
+    unsafe fn min(self, a: Pair<__m256>, b: Pair<__m256>) -> Pair<__m256> {
+        [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])]
+    }
+    #[inline(always)]
+    unsafe fn abs(self, a: Pair<__m256>) -> Pair<__m256> {
+        let sign = _mm256_set1_ps(-0.0);
+        [_mm256_andnot_ps(sign, a[0]), _mm256_andnot_ps(sign, a[1])]
+    }
+    #[inline(always)]
+    unsafe fn sum(self, a: Pair<__m256>) -> f32 {
+        let half = _mm256_add_ps(a[0], a[1]);
+        let quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
+        let pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+        _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
+    }
+    #[inline(always)]
+    unsafe fn largest(self, a: Pair<__m256>) -> f32 {
+        let half = _mm256_max_ps(a[0], a[1]);
+        let quarter = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
+        let pair = _mm_max_ps(quarter, _mm_movehl_ps(quarter, quarter));
+        _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)))
+    }
+    #[inline(always)]
+    unsafe fn round(self, a: Pair<__m256>) -> Pair<__m256i> {
+        [_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1])]
+    }
+    #[inline(always)]
+    unsafe fn to_f32(self, a: Pair<__m256i>) -> Pair<__m256> {
+        [_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])]
+    }
+    #[inline(always)]
+    unsafe fn exp2_int(self, a: Pair<__m256i>) -> Pair<__m256> {
+        a.map(|half| {
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(half, _mm256_set1_epi32(127))))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn splat_i32(self, value: i32) -> Pair<__m256i> {
+        [_mm256_set1_epi32(value); 2]
+    }
+    #[inline(always)]
+    unsafe fn add_i32(self, a: Pair<__m256i>, b: Pair<__m256i>) -> Pair<__m256i> {
+        [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])]
+    }
+    #[inline(always)]
+    unsafe fn sum_i32(self, a: Pair<__m256i>) -> i32 {
+        let half = _mm256_add_epi32(a[0], a[1]);
+        let quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
+        let pair = _mm_add_epi32(quarter, _mm_shuffle_epi32::<0b01_00_11_10>(quarter));
+        _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32::<0b10_11_00_01>(pair)))
+    }
+    #[inline(always)]
+    unsafe fn store_i8(self, to: *mut i8, value: Pair<__m256i>) {
+        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(value[0], value[1]));
+        let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+        _mm_storeu_si128(to.cast(), bytes);
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, from: *const u8) -> Pair<__m256i> {
+        [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())]
+    }
+    #[inline(always)]
+    unsafe fn low_nibbles(self, a: Pair<__m256i>) -> Pair<__m256i> {
+        a.map(|half| _mm256_and_si256(half, _mm256_set1_epi8(15)))
+    }
+    #[inline(always)]
+    unsafe fn high_nibbles(self, a: Pair<__m256i>) -> Pair<__m256i> {
+        a.map(|half| _mm256_and_si256(_mm256_srli_epi16::<4>(half), _mm256_set1_epi8(15)))
+    }
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of the mask")]
+    unsafe fn add_sixteen(self, a: Pair<__m256i>, mask: u64) -> Pair<__m256i> {
+        [
+            _mm256_add_epi8(a[0], sixteen_where(mask as u32)),
+            _mm256_add_epi8(a[1], sixteen_where((mask >> 32) as u32)),
+        ]
+    }
+    #[inline(always)]
+    unsafe fn or_two_bits<const SHIFT: u32>(self, a: Pair<__m256i>, high: Pair<__m256i>) -> Pair<__m256i> {
+        let moved = match SHIFT {
+            0 => high.map(|half| _mm256_slli_epi16::<4>(half)),
+            2 => high.map(|half| _mm256_slli_epi16::<2>(half)),
+            4 => high,
+            _ => high.map(|half| _mm256_srli_epi16::<2>(half)),
+        };
+        let mask = _mm256_set1_epi8(0x30);
+        [
+            _mm256_or_si256(a[0], _mm256_and_si256(moved[0], mask)),
+            _mm256_or_si256(a[1], _mm256_and_si256(moved[1], mask)),
+        ]
+    }
+    #[inline(always)]
+    unsafe fn dot(self, acc: Pair<__m256i>, weights: Pair<__m256i>, quad: i32) -> Pair<__m256i> {
+        let signed = _mm256_set1_epi32(quad);
+        [dot_half(acc[0], weights[0], signed), dot_half(acc[1], weights[1], signed)]
+    }
+    #[inline(always)]
+    unsafe fn dot_biased(self, acc: Pair<__m256i>, weights: Pair<__m256i>, quad: i32) -> Pair<__m256i> {
+        // maddubs saturates at 16 bits, which |w| ≤ 128 with |a| ≤ 127 never reaches; unsigned bytes up to 255 would.
+        let signed = _mm256_set1_epi32(quad);
+        let flip = _mm256_set1_epi8(-128);
+        let half = |acc, weights| {
+            let w = _mm256_xor_si256(weights, flip);
+            dot_half(acc, _mm256_abs_epi8(w), _mm256_sign_epi8(signed, w))
+        };
+        [half(acc[0], weights[0]), half(acc[1], weights[1])]
+    }
+    #[inline(always)]
+    unsafe fn prefetch(self, from: *const u8) {
+        _mm_prefetch::<_MM_HINT_T0>(from.cast());
+    }
+}

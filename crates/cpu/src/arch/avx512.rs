@@ -1,0 +1,189 @@
+//! AVX-512 with VNNI: one register is sixteen lanes.
+
+use std::arch::x86_64::*;
+
+use super::Isa;
+
+/// Proof that the processor has AVX-512 F, BW, DQ, VL and VNNI.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    pub(crate) fn detect() -> Option<Avx512> {
+        let found = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        found.then_some(Avx512(()))
+    }
+
+    /// For entry points, which are reached only through a table made from a proof.
+    ///
+    /// # Safety
+    /// The processor has the features.
+    pub(crate) unsafe fn assume() -> Avx512 {
+        Avx512(())
+    }
+}
+
+// SAFETY: each method is intrinsics of the features that `detect` has checked.
+unsafe impl Isa for Avx512 {
+    type F32 = __m512;
+    type I32 = __m512i;
+    type U8 = __m512i;
+
+    const BYTE_BIAS: i32 = 128;
+    const TILE_ROWS: usize = 4;
+    const TILE_GROUPS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn splat(self, value: f32) -> __m512 {
+        _mm512_set1_ps(value)
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> __m512 {
+        _mm512_loadu_ps(from)
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, value: __m512) {
+        _mm512_storeu_ps(to, value);
+    }
+    #[inline(always)]
+    unsafe fn load_f16(self, from: *const u16) -> __m512 {
+        _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))
+    }
+    #[inline(always)]
+    unsafe fn store_f16(self, to: *mut u16, value: __m512) {
+        _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value));
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u16) -> __m512 {
+        let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+    }
+    #[inline(always)]
+    unsafe fn load_u8(self, from: *const u8) -> __m512 {
+        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())))
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, from: *const i8) -> __m512 {
+        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))
+    }
+    #[inline(always)]
+    unsafe fn add(self, a: __m512, b: __m512) -> __m512 {
+        _mm512_add_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn sub(self, a: __m512, b: __m512) -> __m512 {
+        _mm512_sub_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn mul(self, a: __m512, b: __m512) -> __m512 {
+        _mm512_mul_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn div(self, a: __m512, b: __m512) -> __m512 {
+        _mm512_div_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        _mm512_fmadd_ps(a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn max(self, a: __m512, b: __m512) -> __m512 {
+        _mm512_max_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn min(self, a: __m512, b: __m512) -> __m512 {
+        _mm512_min_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn abs(self, a: __m512) -> __m512 {
+        _mm512_abs_ps(a)
+    }
+    #[inline(always)]
+    unsafe fn sum(self, a: __m512) -> f32 {
+        let half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+        let quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
+        let pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+        _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
+    }
+    #[inline(always)]
+    unsafe fn largest(self, a: __m512) -> f32 {
+        _mm512_reduce_max_ps(a)
+    }
+    #[inline(always)]
+    unsafe fn round(self, a: __m512) -> __m512i {
+        _mm512_cvtps_epi32(a)
+    }
+    #[inline(always)]
+    unsafe fn to_f32(self, a: __m512i) -> __m512 {
+        _mm512_cvtepi32_ps(a)
+    }
+    #[inline(always)]
+    unsafe fn exp2_int(self, a: __m512i) -> __m512 {
+        _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_add_epi32(a, _mm512_set1_epi32(127))))
+    }
+
+    #[inline(always)]
+    unsafe fn splat_i32(self, value: i32) -> __m512i {
+        _mm512_set1_epi32(value)
+    }
+    #[inline(always)]
+    unsafe fn add_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        _mm512_add_epi32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn sum_i32(self, a: __m512i) -> i32 {
+        _mm512_reduce_add_epi32(a)
+    }
+    #[inline(always)]
+    unsafe fn store_i8(self, to: *mut i8, value: __m512i) {
+        _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(value));
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, from: *const u8) -> __m512i {
+        _mm512_loadu_si512(from.cast())
+    }
+    #[inline(always)]
+    unsafe fn low_nibbles(self, a: __m512i) -> __m512i {
+        _mm512_and_si512(a, _mm512_set1_epi8(15))
+    }
+    #[inline(always)]
+    unsafe fn high_nibbles(self, a: __m512i) -> __m512i {
+        _mm512_and_si512(_mm512_srli_epi16::<4>(a), _mm512_set1_epi8(15))
+    }
+    #[inline(always)]
+    unsafe fn add_sixteen(self, a: __m512i, mask: u64) -> __m512i {
+        _mm512_mask_add_epi8(a, mask, a, _mm512_set1_epi8(16))
+    }
+    #[inline(always)]
+    unsafe fn or_two_bits<const SHIFT: u32>(self, a: __m512i, high: __m512i) -> __m512i {
+        // Bits SHIFT..SHIFT+2 move to 4..6: one shift either way, then a mask.
+        let moved = match SHIFT {
+            0 => _mm512_slli_epi16::<4>(high),
+            2 => _mm512_slli_epi16::<2>(high),
+            4 => high,
+            _ => _mm512_srli_epi16::<2>(high),
+        };
+        // a | (moved & 0x30)
+        _mm512_ternarylogic_epi32::<0xF8>(a, moved, _mm512_set1_epi8(0x30))
+    }
+    #[inline(always)]
+    unsafe fn dot(self, acc: __m512i, weights: __m512i, quad: i32) -> __m512i {
+        _mm512_dpbusd_epi32(acc, weights, _mm512_set1_epi32(quad))
+    }
+    #[inline(always)]
+    unsafe fn dot_biased(self, acc: __m512i, weights: __m512i, quad: i32) -> __m512i {
+        _mm512_dpbusd_epi32(acc, weights, _mm512_set1_epi32(quad))
+    }
+    #[inline(always)]
+    unsafe fn prefetch(self, from: *const u8) {
+        _mm_prefetch::<_MM_HINT_T0>(from.cast());
+    }
+}

@@ -1,0 +1,396 @@
+//! A compiled program: its weights, pages and scratch, all allocated before the first pass.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use program::{
+    BackendError, Buffer, KvFormat, KvPlan, LedgerRow, PAGE_ROWS, PassInput, Program, RopeTable, RowBucket, Segment,
+    Step, TensorBytes, TensorIndex, TensorSpec,
+};
+
+use crate::activations::ActivationBlock;
+use crate::kernels::Kernels;
+use crate::layout::{GROUP_ROWS, Layout};
+use crate::matrix::{Matrix, Storage, arena_bytes};
+use crate::memory::{Region, Shared, Use};
+use crate::pass::{Pass, pack_rows};
+use crate::pool::Pool;
+
+/// What the steps use a tensor as, and what they use.
+#[derive(Default)]
+pub(crate) struct Weight {
+    is_table: bool,
+    is_matrix: bool,
+    is_vector: bool,
+    /// Rows to look up, as the file has them.
+    pub(crate) table: Option<TensorBytes>,
+    /// For products.
+    pub(crate) matrix: Option<Matrix>,
+    /// Norm weights and biases.
+    pub(crate) vector: Option<Vec<f32>>,
+    arena_at: usize,
+}
+
+/// Keys and values of all layers.
+pub(crate) struct Pages {
+    _region: Region,
+    pub(crate) elements: Shared<u16>,
+    pub(crate) count: usize,
+    /// For each layer: first element, key elements and value elements of a page.
+    pub(crate) layers: Vec<PageLayout>,
+}
+
+/// Where a layer's pages lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageLayout {
+    pub(crate) start: usize,
+    pub(crate) head_width: usize,
+    pub(crate) value_stride: usize,
+    pub(crate) kv_heads: usize,
+}
+
+impl PageLayout {
+    /// Elements of one head's keys and values in a page.
+    pub(crate) fn head_elements(&self) -> usize {
+        PAGE_ROWS * (self.head_width + self.value_stride)
+    }
+
+    /// First element of a head's keys; its values follow them.
+    pub(crate) fn head_start(&self, page: usize, kv_head: usize) -> usize {
+        self.start + (page * self.kv_heads + kv_head) * self.head_elements()
+    }
+}
+
+/// Activation buffers of a pass.
+pub(crate) struct Scratch {
+    _region: Region,
+    pub(crate) hidden: Shared<f32>,
+    pub(crate) qkv: Shared<f32>,
+    pub(crate) attention: Shared<f32>,
+    pub(crate) gated: Shared<f32>,
+    pub(crate) projected: Shared<f32>,
+    pub(crate) selected: Shared<f32>,
+    pub(crate) logits: Shared<f32>,
+    /// Normed rows for kernels that read f32.
+    pub(crate) plain: Shared<f32>,
+    /// Quantised rows: (rows, widest input ÷ 32).
+    pub(crate) codes: Shared<ActivationBlock>,
+    /// As `plain` and `codes`, one row for each thread, for passes of one row.
+    pub(crate) own_plain: Shared<f32>,
+    pub(crate) own_codes: Shared<ActivationBlock>,
+    /// Cosines, then sines, of each rope table: (tables, rows, 2, pairs).
+    pub(crate) rotations: Shared<f32>,
+    /// Widest input of any product.
+    pub(crate) input_width: usize,
+}
+
+/// See the module.
+pub(crate) struct Executable {
+    pub(crate) program: Arc<Program>,
+    pub(crate) bucket: RowBucket,
+    pub(crate) kernels: Kernels,
+    pub(crate) weights: Vec<Weight>,
+    pub(crate) pages: Option<Pages>,
+    pub(crate) scratch: Scratch,
+    /// Distinct rope tables; steps find theirs by equality at compile time.
+    pub(crate) ropes: Vec<RopeTable>,
+    /// For each template, the rope table of each step.
+    pub(crate) rope_of: Vec<Vec<usize>>,
+    pub(crate) rope_pairs: usize,
+    pub(crate) ledger: Vec<LedgerRow>,
+    arena: Region,
+    all_uploaded: bool,
+}
+
+impl Executable {
+    pub(crate) fn new(
+        program: Arc<Program>,
+        bucket: RowBucket,
+        kernels: Kernels,
+        threads: usize,
+    ) -> Result<Executable, BackendError> {
+        let (ropes, rope_of) = rope_tables(&program);
+        let rope_pairs = ropes.iter().map(|rope| rope.frequencies.len()).max().unwrap_or(0);
+        let mut weights: Vec<Weight> = program.tensors.iter().map(|_| Weight::default()).collect();
+        mark_roles(&program, &mut weights);
+        let mut arena_end = 0;
+        for (weight, spec) in weights.iter_mut().zip(&program.tensors) {
+            if weight.is_matrix {
+                weight.arena_at = arena_end;
+                arena_end += arena_bytes(spec).next_multiple_of(64);
+            }
+        }
+        let scratch = Scratch::new(&program, bucket, threads, ropes.len() * rope_pairs)?;
+        Ok(Executable {
+            // Kernels prefetch past the end of the last group, never read there.
+            arena: Region::new(arena_end, Use::Dense, "weights")?,
+            program,
+            bucket,
+            kernels,
+            weights,
+            pages: None,
+            scratch,
+            ropes,
+            rope_of,
+            rope_pairs,
+            ledger: Vec::new(),
+            all_uploaded: false,
+        })
+    }
+
+    pub(crate) fn allocate(&mut self, plan: KvPlan) -> Result<(), BackendError> {
+        if plan.format != KvFormat::F16 {
+            return Err(BackendError::Unsupported { backend: "cpu", step: "KV pages".to_owned(), format: "F32" });
+        }
+        let mut layers = Vec::new();
+        let mut end = 0;
+        for unit in &self.program.layers {
+            let sizes = self.program.template(unit).steps.iter().find_map(|(_, step)| match step {
+                Step::RopeStore(s) => Some((s.kv_heads, s.head_width)),
+                _ => None,
+            });
+            let (kv_heads, head_width) = sizes.unwrap_or((0, 0));
+            let layout =
+                PageLayout { start: end, head_width, value_stride: head_width.next_multiple_of(16), kv_heads };
+            end += plan.pages * kv_heads * layout.head_elements();
+            layers.push(layout);
+        }
+        self.pages = None;
+        let region = Region::new(2 * end, Use::Sparse, "keys and values")?;
+        self.pages = Some(Pages { elements: region.shared(), _region: region, count: plan.pages, layers });
+        Ok(())
+    }
+
+    pub(crate) fn upload(&mut self, tensor: TensorIndex, bytes: TensorBytes, pool: &Pool) -> Result<(), BackendError> {
+        let spec = self.program.tensor(tensor);
+        if bytes.len() != spec.bytes() {
+            return Err(BackendError::TensorSize {
+                tensor: spec.name.clone(),
+                expected: spec.bytes(),
+                actual: bytes.len(),
+            });
+        }
+        let weight = &mut self.weights[tensor.0 as usize];
+        if weight.is_vector {
+            weight.vector = Some(decode(spec, &bytes));
+        }
+        if weight.is_matrix {
+            let storage = match Layout::of(spec.format) {
+                Some(layout) => {
+                    let arena = self.arena.shared();
+                    pack_rows(pool, layout, spec, &bytes, arena, weight.arena_at);
+                    Storage::Packed { arena, at: weight.arena_at, layout }
+                }
+                None => {
+                    let bytes = bytes.clone();
+                    Storage::Blocks { bytes, format: spec.format, row_bytes: spec.row_bytes() }
+                }
+            };
+            let tile = (self.kernels.tile)(Layout::of(spec.format).unwrap_or(Layout::F32));
+            let matrix = Matrix { storage, rows: spec.rows, columns: spec.columns, tile };
+            weight.matrix = Some(matrix);
+        }
+        if weight.is_table {
+            weight.table = Some(bytes);
+        }
+        Ok(())
+    }
+
+    /// Runs a segment. Outputs stay in scratch until the next pass.
+    pub(crate) fn run(&mut self, segment: &Segment, input: &PassInput<'_>, pool: &Pool) -> Result<(), BackendError> {
+        self.check_uploaded()?;
+        self.check_input(segment, input)?;
+        if input.rows() == 0 {
+            return Ok(());
+        }
+        let pass = Pass::new(self, segment, input);
+        pool.run(&|worker| pass.run(worker));
+        let timings = pass.into_timings();
+        self.note(timings, input.rows());
+        Ok(())
+    }
+
+    pub(crate) fn read(&self, buffer: Buffer, rows: Range<usize>, into: &mut [f32]) -> Result<(), BackendError> {
+        let width = self.program.buffer_width(buffer);
+        let (shared, limit) = match buffer {
+            Buffer::Hidden => (self.scratch.hidden, self.bucket.rows),
+            Buffer::Qkv => (self.scratch.qkv, self.bucket.rows),
+            Buffer::Attention => (self.scratch.attention, self.bucket.rows),
+            Buffer::Gated => (self.scratch.gated, self.bucket.rows),
+            Buffer::Selected => (self.scratch.selected, self.bucket.logit_rows),
+            Buffer::Logits => (self.scratch.logits, self.bucket.logit_rows),
+        };
+        check("last row read", rows.end as u64, limit as u64)?;
+        check("values asked for", (rows.len() * width) as u64, into.len() as u64)?;
+        into[..rows.len() * width].copy_from_slice(shared.settled(rows.start * width, rows.len() * width));
+        Ok(())
+    }
+
+    pub(crate) fn take_ledger(&mut self) -> Vec<LedgerRow> {
+        std::mem::take(&mut self.ledger)
+    }
+
+    fn check_uploaded(&mut self) -> Result<(), BackendError> {
+        if self.all_uploaded {
+            return Ok(());
+        }
+        for (weight, spec) in self.weights.iter().zip(&self.program.tensors) {
+            let missing = weight.is_table && weight.table.is_none()
+                || weight.is_matrix && weight.matrix.is_none()
+                || weight.is_vector && weight.vector.is_none();
+            if missing {
+                return Err(BackendError::MissingTensor { tensor: spec.name.clone() });
+            }
+        }
+        self.all_uploaded = true;
+        Ok(())
+    }
+
+    fn check_input(&self, segment: &Segment, input: &PassInput<'_>) -> Result<(), BackendError> {
+        let rows = input.rows();
+        check("rows", rows as u64, self.bucket.rows as u64)?;
+        check("layers", segment.layers.end as u64, self.program.layers.len() as u64)?;
+        check("positions given", rows as u64, input.positions.len() as u64)?;
+        check("sequences given", rows as u64, input.sequences.len() as u64)?;
+        check("logit rows", input.logit_rows.len() as u64, self.bucket.logit_rows as u64)?;
+        for row in input.logit_rows {
+            check("logit row", u64::from(*row) + 1, rows as u64)?;
+        }
+        let pages = self.pages.as_ref().map_or(0, |pages| pages.count);
+        for row in 0..rows {
+            check("token id", u64::from(input.tokens[row]) + 1, self.program.sizes.vocabulary as u64)?;
+            let sequence = input.sequences[row] as usize;
+            check("sequence", sequence as u64 + 1, input.page_tables.len() as u64)?;
+            let table = &input.page_tables[sequence].pages;
+            let page = input.positions[row] as usize / PAGE_ROWS;
+            check("position's page", page as u64 + 1, table.len() as u64)?;
+            if row == 0 || input.sequences[row - 1] != input.sequences[row] || row + 1 == rows {
+                for index in &table[..=page] {
+                    check("page", u64::from(*index) + 1, pages as u64)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, timings: Vec<(&'static str, LedgerRow)>, rows: usize) {
+        for (step, mut row) in timings {
+            row.multiply_adds *= rows as u64;
+            match self.ledger.iter_mut().find(|known| known.step == step) {
+                Some(known) => {
+                    known.calls += row.calls;
+                    known.weight_bytes += row.weight_bytes;
+                    known.multiply_adds += row.multiply_adds;
+                    known.seconds += row.seconds;
+                }
+                None => self.ledger.push(row),
+            }
+        }
+    }
+}
+
+fn check(what: &'static str, value: u64, limit: u64) -> Result<(), BackendError> {
+    if value > limit { Err(BackendError::InvalidPass { what, value, limit }) } else { Ok(()) }
+}
+
+fn decode(spec: &TensorSpec, bytes: &[u8]) -> Vec<f32> {
+    let codec = spec.format.codec().expect("the program builder refuses formats without a codec");
+    let mut values = vec![0.0; spec.rows * spec.columns];
+    (codec.decode)(bytes, &mut values);
+    values
+}
+
+fn mark_roles(program: &Program, weights: &mut [Weight]) {
+    for unit in program.units() {
+        for (_, step) in &program.template(unit).steps {
+            let index = |slot: &program::Slot| unit.weights[slot.0 as usize].0 as usize;
+            if let Step::Embed(embed) = step {
+                weights[index(&embed.table)].is_table = true;
+            }
+            for slot in step.matrices() {
+                weights[index(&slot)].is_matrix = true;
+            }
+            for slot in step.vectors() {
+                weights[index(&slot)].is_vector = true;
+            }
+        }
+    }
+}
+
+/// Distinct rope tables, and which one each step of each template uses.
+fn rope_tables(program: &Program) -> (Vec<RopeTable>, Vec<Vec<usize>>) {
+    let mut ropes: Vec<RopeTable> = Vec::new();
+    let mut of = Vec::new();
+    for template in &program.templates {
+        let mut indices = Vec::new();
+        for (_, step) in &template.steps {
+            let Step::RopeStore(step) = step else {
+                indices.push(0);
+                continue;
+            };
+            let index = ropes.iter().position(|rope| *rope == step.rope).unwrap_or_else(|| {
+                ropes.push(step.rope.clone());
+                ropes.len() - 1
+            });
+            indices.push(index);
+        }
+        of.push(indices);
+    }
+    (ropes, of)
+}
+
+impl Scratch {
+    fn new(program: &Program, bucket: RowBucket, threads: usize, rotations: usize) -> Result<Scratch, BackendError> {
+        let sizes = program.sizes;
+        let rows = bucket.rows.max(bucket.logit_rows);
+        let input_width = program
+            .units()
+            .flat_map(|unit| program.template(unit).steps.iter().flat_map(|(_, step)| step.matrices()).map(move |s| (unit, s)))
+            .map(|(unit, slot)| program.weight(unit, slot).columns)
+            .max()
+            .unwrap_or(0)
+            .next_multiple_of(32);
+        let blocks = input_width / 32;
+        let block_floats = size_of::<ActivationBlock>() / size_of::<f32>();
+        let lengths = [
+            rows * sizes.hidden,
+            rows * sizes.qkv,
+            rows * sizes.attention,
+            rows * sizes.gated.next_multiple_of(GROUP_ROWS),
+            rows * sizes.hidden,
+            bucket.logit_rows * sizes.hidden,
+            bucket.logit_rows * sizes.vocabulary,
+            rows * input_width,
+            rows * blocks * block_floats,
+            threads * input_width,
+            threads * blocks * block_floats,
+            2 * rows * rotations,
+        ];
+        let mut ends = [0; 12];
+        let mut end = 0;
+        for (slot, length) in ends.iter_mut().zip(lengths) {
+            // Rows of different threads never share a cache line with another buffer.
+            end += length.next_multiple_of(16);
+            *slot = end;
+        }
+        let region = Region::new(end * size_of::<f32>(), Use::Sparse, "activations")?;
+        let all: Shared<f32> = region.shared();
+        let part = |index: usize| all.part(if index == 0 { 0 } else { ends[index - 1] }, lengths[index]);
+        Ok(Scratch {
+            hidden: part(0),
+            qkv: part(1),
+            attention: part(2),
+            gated: part(3),
+            projected: part(4),
+            selected: part(5),
+            logits: part(6),
+            plain: part(7),
+            codes: part(8).blocks(),
+            own_plain: part(9),
+            own_codes: part(10).blocks(),
+            rotations: part(11),
+            input_width,
+            _region: region,
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! The table of kernels for the instruction set that the processor has, chosen once.
+
+pub(crate) mod attention;
+pub(crate) mod codes;
+pub(crate) mod tile;
+pub(crate) mod vector;
+
+use program::Activation;
+
+use crate::activations::ActivationBlock;
+use crate::arch::Level;
+use crate::kernels::attention::PageFn;
+use crate::kernels::tile::TileFn;
+use crate::layout::Layout;
+
+/// Function pointers of one instruction set.
+///
+/// # Safety
+/// A value exists only for an instruction set that the processor has, so the functions' remaining contract is that
+/// pointers cover the lengths given.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernels {
+    /// Tile kernel for a layout.
+    pub(crate) tile: fn(Layout) -> TileFn,
+    /// One page of attention.
+    pub(crate) page: PageFn,
+    /// RMSNorm: input, weight, epsilon, width, output.
+    pub(crate) norm: unsafe fn(*const f32, *const f32, f32, usize, *mut f32),
+    /// Quantisation: input, blocks, output.
+    pub(crate) quantize: unsafe fn(*const f32, usize, *mut ActivationBlock),
+    /// `gate = activation(gate) · up` for sixteen values.
+    pub(crate) gate: fn(Activation) -> unsafe fn(*mut f32, *const f32),
+    /// f32 to f16: input, count, output.
+    pub(crate) to_f16: unsafe fn(*const f32, usize, *mut u16),
+}
+
+macro_rules! kernels {
+    ($module:ident, $token:path, $make:expr $(, $features:literal)?) => {
+        mod $module {
+            //! Entry points compiled for one instruction set.
+
+            use program::Activation;
+
+            use crate::activations::ActivationBlock;
+            use crate::kernels::attention::{PageArgs, page};
+            use crate::kernels::codes::{Codes, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+            use crate::kernels::tile::{TileArgs, TileFn, TileOutput, tile_bf16, tile_codes, tile_f16, tile_f32};
+            use crate::kernels::vector;
+            use crate::layout::Layout;
+
+            pub(super) fn table(_proof: $token) -> super::Kernels {
+                super::Kernels { tile, page: page_entry, norm, quantize, gate, to_f16 }
+            }
+
+            fn tile(layout: Layout) -> TileFn {
+                match layout {
+                    Layout::Q8_0 => codes::<Q8_0>,
+                    Layout::Q4_0 => codes::<Q4_0>,
+                    Layout::Q4_1 => codes::<Q4_1>,
+                    Layout::Q5_0 => codes::<Q5_0>,
+                    Layout::Q5_1 => codes::<Q5_1>,
+                    Layout::Q4K => codes::<Q4K>,
+                    Layout::Q5K => codes::<Q5K>,
+                    Layout::Q6K => codes::<Q6K>,
+                    Layout::F32 => f32_entry,
+                    Layout::F16 => f16_entry,
+                    Layout::BF16 => bf16_entry,
+                }
+            }
+
+            fn gate(activation: Activation) -> unsafe fn(*mut f32, *const f32) {
+                match activation {
+                    Activation::Silu => silu,
+                    Activation::GeluTanh => gelu,
+                }
+            }
+
+            $(#[target_feature(enable = $features)])?
+            unsafe fn codes<C: Codes>(args: &TileArgs, out: &mut TileOutput) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { tile_codes::<_, C>($make, args, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn f32_entry(args: &TileArgs, out: &mut TileOutput) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { tile_f32($make, args, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn f16_entry(args: &TileArgs, out: &mut TileOutput) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { tile_f16($make, args, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn bf16_entry(args: &TileArgs, out: &mut TileOutput) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { tile_bf16($make, args, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn page_entry(args: &mut PageArgs<'_>) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { page($make, args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn norm(x: *const f32, weight: *const f32, epsilon: f32, width: usize, out: *mut f32) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { vector::norm($make, x, weight, epsilon, width, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn quantize(x: *const f32, blocks: usize, out: *mut ActivationBlock) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { vector::quantize($make, x, blocks, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn silu(gate: *mut f32, up: *const f32) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { vector::gate_silu($make, gate, up) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn gelu(gate: *mut f32, up: *const f32) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { vector::gate_gelu($make, gate, up) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn to_f16(from: *const f32, count: usize, to: *mut u16) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { vector::to_f16($make, from, count, to) }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+kernels!(
+    avx512,
+    crate::arch::avx512::Avx512,
+    crate::arch::avx512::Avx512::assume(),
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"
+);
+#[cfg(target_arch = "x86_64")]
+kernels!(avx2, crate::arch::avx2::Avx2, crate::arch::avx2::Avx2::assume(), "avx2,fma,f16c");
+kernels!(portable, crate::arch::portable::Portable, crate::arch::portable::Portable);
+
+impl Kernels {
+    /// The kernels of an instruction set.
+    pub(crate) fn of(level: Level) -> Kernels {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(proof) => avx512::table(proof),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(proof) => avx2::table(proof),
+            Level::Portable(proof) => portable::table(proof),
+        }
+    }
+}

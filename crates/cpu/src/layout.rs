@@ -1,0 +1,266 @@
+//! The interleaved weight layout: sixteen rows side by side, so that one stream of memory feeds sixteen sums.
+//!
+//! Per sixteen rows and 32 inputs a *record* holds the rows' scales, then their codes as quads: four neighbouring inputs
+//! of row 0, the same four of row 1, and so on, so that one 64-byte load is sixteen rows by four inputs. Formats of
+//! 256-element blocks put a *header* with the block scales before their eight records. Rows past the end are zero.
+//! Sizes equal the file's, but for Q4K and Q5K, whose 6-bit scales are widened to bytes (+2.8 % and +2.3 %).
+
+use tensor::Format;
+use tensor::format::{
+    BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, Half, SixBitPairs,
+};
+
+/// Weight rows in a group.
+pub(crate) const GROUP_ROWS: usize = 16;
+/// Inputs in a record.
+pub(crate) const RECORD_INPUTS: usize = 32;
+
+/// How a matrix lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// 16 × f16 scale; eight quads of code + 128.
+    Q8_0,
+    /// 16 × f16 scale; four times quads `j` and `j + 4` in the low and high nibbles.
+    Q4_0,
+    /// As Q4_0 with 16 × f16 minimum behind the scales.
+    Q4_1,
+    /// 16 × f16 scale; eight 64-bit masks of fifth bits; nibbles.
+    Q5_0,
+    /// As Q5_0 with 16 × f16 minimum behind the scales.
+    Q5_1,
+    /// Header 16 × f16 scale, 16 × f16 minimum; record 16 × u8 scale, 16 × u8 minimum, nibbles.
+    Q4K,
+    /// As Q4K with eight 64-bit masks before the nibbles.
+    Q5K,
+    /// Header 16 × f16 scale; record 2 × 16 × i8 scale (inputs 0–15, 16–31), nibbles, then two 64-byte planes of upper bits.
+    Q6K,
+    /// One 16-row column of f32 after the other.
+    F32,
+    /// One 16-row column of f16 after the other.
+    F16,
+    /// One 16-row column of bf16 after the other.
+    BF16,
+}
+
+impl Layout {
+    /// The layout for a format; `None` where the blocks stay as the file has them and are decoded as they are used.
+    pub(crate) fn of(format: Format) -> Option<Layout> {
+        match format {
+            Format::Q8_0 => Some(Layout::Q8_0),
+            Format::Q4_0 => Some(Layout::Q4_0),
+            Format::Q4_1 => Some(Layout::Q4_1),
+            Format::Q5_0 => Some(Layout::Q5_0),
+            Format::Q5_1 => Some(Layout::Q5_1),
+            Format::Q4_K => Some(Layout::Q4K),
+            Format::Q5_K => Some(Layout::Q5K),
+            Format::Q6_K => Some(Layout::Q6K),
+            Format::F32 => Some(Layout::F32),
+            Format::F16 => Some(Layout::F16),
+            Format::BF16 => Some(Layout::BF16),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a header and inputs it covers; no header covers one record.
+    fn header(self) -> (usize, usize) {
+        match self {
+            Layout::Q4K | Layout::Q5K => (64, 256),
+            Layout::Q6K => (32, 256),
+            _ => (0, RECORD_INPUTS),
+        }
+    }
+
+    fn record_bytes(self) -> usize {
+        match self {
+            Layout::Q8_0 => 544,
+            Layout::Q4_0 => 288,
+            Layout::Q4_1 => 320,
+            Layout::Q5_0 => 352,
+            Layout::Q5_1 => 384,
+            Layout::Q4K => 288,
+            Layout::Q5K => 352,
+            Layout::Q6K => 416,
+            Layout::F32 => 64 * RECORD_INPUTS,
+            Layout::F16 | Layout::BF16 => 32 * RECORD_INPUTS,
+        }
+    }
+
+    /// Bytes that sixteen rows of `columns` take.
+    pub(crate) fn group_bytes(self, columns: usize) -> usize {
+        match self {
+            Layout::F32 => 64 * columns,
+            Layout::F16 | Layout::BF16 => 32 * columns,
+            _ => {
+                let (header, covers) = self.header();
+                columns / covers * (header + covers / RECORD_INPUTS * self.record_bytes())
+            }
+        }
+    }
+
+    /// Interleaves up to sixteen rows, each `row_bytes` long and back to back in `rows`, into `group`.
+    pub(crate) fn pack_group(self, rows: &[u8], row_bytes: usize, columns: usize, group: &mut [u8]) {
+        debug_assert_eq!(group.len(), self.group_bytes(columns));
+        let count = rows.len() / row_bytes;
+        if count < GROUP_ROWS {
+            group.fill(0);
+        }
+        match self {
+            Layout::F32 => pack_plain::<4>(rows, row_bytes, group),
+            Layout::F16 | Layout::BF16 => pack_plain::<2>(rows, row_bytes, group),
+            _ => self.pack_blocks(rows, row_bytes, columns, group),
+        }
+    }
+
+    fn pack_blocks(self, rows: &[u8], row_bytes: usize, columns: usize, group: &mut [u8]) {
+        let (header_bytes, covers) = self.header();
+        let block_bytes = row_bytes / (columns / covers);
+        let super_bytes = header_bytes + covers / RECORD_INPUTS * self.record_bytes();
+        for (row, bytes) in rows.chunks_exact(row_bytes).enumerate() {
+            for (block, out) in bytes.chunks_exact(block_bytes).zip(group.chunks_exact_mut(super_bytes)) {
+                match self {
+                    Layout::Q8_0 => pack_q8_0(bytemuck::from_bytes(block), row, out),
+                    Layout::Q4_0 => pack_q4_0(bytemuck::from_bytes(block), row, out),
+                    Layout::Q4_1 => pack_q4_1(bytemuck::from_bytes(block), row, out),
+                    Layout::Q5_0 => pack_q5_0(bytemuck::from_bytes(block), row, out),
+                    Layout::Q5_1 => pack_q5_1(bytemuck::from_bytes(block), row, out),
+                    Layout::Q4K => pack_q4_k(bytemuck::from_bytes(block), row, out),
+                    Layout::Q5K => pack_q5_k(bytemuck::from_bytes(block), row, out),
+                    Layout::Q6K => pack_q6_k(bytemuck::from_bytes(block), row, out),
+                    Layout::F32 | Layout::F16 | Layout::BF16 => unreachable!("packed by column"),
+                }
+            }
+        }
+    }
+}
+
+/// Columns of `BYTES`-byte numbers.
+fn pack_plain<const BYTES: usize>(rows: &[u8], row_bytes: usize, group: &mut [u8]) {
+    for (row, bytes) in rows.chunks_exact(row_bytes).enumerate() {
+        let (numbers, _) = bytes.as_chunks::<BYTES>();
+        for (number, column) in numbers.iter().zip(group.chunks_exact_mut(GROUP_ROWS * BYTES)) {
+            column[row * BYTES..][..BYTES].copy_from_slice(number);
+        }
+    }
+}
+
+/// Puts a row's f16 into the vector of sixteen that starts at `at`.
+fn put_half(out: &mut [u8], at: usize, row: usize, value: Half) {
+    out[at + 2 * row..][..2].copy_from_slice(&value.0);
+}
+
+/// Puts four codes of a row into quad `quad` of the codes that start at `at`.
+fn put_quad(out: &mut [u8], at: usize, quad: usize, row: usize, codes: [u8; 4]) {
+    out[at + 64 * quad + 4 * row..][..4].copy_from_slice(&codes);
+}
+
+fn quad_of(codes: &[u8], quad: usize) -> [u8; 4] {
+    [codes[4 * quad], codes[4 * quad + 1], codes[4 * quad + 2], codes[4 * quad + 3]]
+}
+
+/// Thirty-two low nibbles as the layout pairs them: quad `j` below quad `j + 4`.
+///
+/// `nibbles[i]` is element `i` below element `i + 16`, which is how the 32-element formats store them: nothing moves.
+fn put_nibbles(out: &mut [u8], at: usize, row: usize, nibbles: &[u8; 16]) {
+    for quad in 0..4 {
+        put_quad(out, at, quad, row, quad_of(nibbles, quad));
+    }
+}
+
+/// Fifth bits: bit `4 · row + i` of mask `quad` belongs to element `4 · quad + i`.
+fn put_fifth_bits(out: &mut [u8], at: usize, row: usize, bits: u32) {
+    for quad in 0..8 {
+        let four = (bits >> (4 * quad) & 15) as u8;
+        let byte = &mut out[at + 8 * quad + row / 2];
+        let shift = 4 * (row % 2);
+        *byte = *byte & !(15 << shift) | four << shift;
+    }
+}
+
+fn pack_q8_0(block: &BlockQ8_0, row: usize, out: &mut [u8]) {
+    put_half(out, 0, row, block.d);
+    for quad in 0..8 {
+        let codes = std::array::from_fn(|i| block.codes[4 * quad + i].cast_unsigned() ^ 0x80);
+        put_quad(out, 32, quad, row, codes);
+    }
+}
+
+fn pack_q4_0(block: &BlockQ4_0, row: usize, out: &mut [u8]) {
+    put_half(out, 0, row, block.d);
+    put_nibbles(out, 32, row, &block.codes);
+}
+
+fn pack_q4_1(block: &BlockQ4_1, row: usize, out: &mut [u8]) {
+    put_half(out, 0, row, block.d);
+    put_half(out, 32, row, block.m);
+    put_nibbles(out, 64, row, &block.codes);
+}
+
+fn pack_q5_0(block: &BlockQ5_0, row: usize, out: &mut [u8]) {
+    put_half(out, 0, row, block.d);
+    put_fifth_bits(out, 32, row, u32::from_le_bytes(block.high_bits));
+    put_nibbles(out, 96, row, &block.low_codes);
+}
+
+fn pack_q5_1(block: &BlockQ5_1, row: usize, out: &mut [u8]) {
+    put_half(out, 0, row, block.d);
+    put_half(out, 32, row, block.m);
+    put_fifth_bits(out, 64, row, u32::from_le_bytes(block.high_bits));
+    put_nibbles(out, 128, row, &block.low_codes);
+}
+
+/// Header and 6-bit scales of Q4K and Q5K, whose records are `record` bytes long.
+fn put_super_scales(out: &mut [u8], row: usize, (d, dmin): (Half, Half), pairs: &SixBitPairs, record: usize) {
+    put_half(out, 0, row, d);
+    put_half(out, 32, row, dmin);
+    for sub in 0..8 {
+        let (scale, min) = pairs.get(sub);
+        out[64 + sub * record + row] = scale;
+        out[64 + sub * record + 16 + row] = min;
+    }
+}
+
+/// The 32 nibbles of sub-block `sub` in the pairing of [`put_nibbles`]; K-formats keep two sub-blocks in 32 bytes.
+fn sub_block_nibbles(codes: &[u8; 128], sub: usize) -> [u8; 16] {
+    let bytes = &codes[sub / 2 * 32..][..32];
+    let shift = 4 * (sub % 2);
+    std::array::from_fn(|i| bytes[i] >> shift & 15 | (bytes[i + 16] >> shift & 15) << 4)
+}
+
+fn pack_q4_k(block: &BlockQ4K, row: usize, out: &mut [u8]) {
+    put_super_scales(out, row, (block.d, block.dmin), &block.scales_and_mins, 288);
+    for sub in 0..8 {
+        put_nibbles(out, 64 + sub * 288 + 32, row, &sub_block_nibbles(&block.codes, sub));
+    }
+}
+
+fn pack_q5_k(block: &BlockQ5K, row: usize, out: &mut [u8]) {
+    put_super_scales(out, row, (block.d, block.dmin), &block.scales_and_mins, 352);
+    for sub in 0..8 {
+        let bits = (0..32).fold(0, |bits, i| bits | u32::from(block.high_bits[i] >> sub & 1) << i);
+        put_fifth_bits(out, 64 + sub * 352 + 32, row, bits);
+        put_nibbles(out, 64 + sub * 352 + 96, row, &sub_block_nibbles(&block.low_codes, sub));
+    }
+}
+
+fn pack_q6_k(block: &BlockQ6K, row: usize, out: &mut [u8]) {
+    put_half(out, 0, row, block.d);
+    for sub in 0..8 {
+        let record = &mut out[32 + sub * 416..][..416];
+        record[row] = block.scales[2 * sub].cast_unsigned();
+        record[16 + row] = block.scales[2 * sub + 1].cast_unsigned();
+        // Each half of 128 elements keeps four runs of 32: nibbles in two runs of 32 bytes, upper bits in one.
+        let (half, run) = (sub / 4, sub % 4);
+        let low = &block.low_codes[64 * half + 32 * (run % 2)..][..32];
+        let shift = 4 * (run / 2);
+        let nibbles = std::array::from_fn(|i| low[i] >> shift & 15 | (low[i + 16] >> shift & 15) << 4);
+        put_nibbles(record, 32, row, &nibbles);
+        let high = &block.high_bits[32 * half..][..32];
+        let upper: [u8; 32] = std::array::from_fn(|i| high[i] >> (2 * run) & 3);
+        for plane in 0..2 {
+            let bytes = std::array::from_fn(|i| {
+                (0..4).fold(0, |byte, quad| byte | upper[16 * plane + 4 * quad + i] << (2 * quad))
+            });
+            put_quad(record, 288, plane, row, bytes);
+        }
+    }
+}

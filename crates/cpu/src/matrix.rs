@@ -1,0 +1,85 @@
+//! A weight matrix as the kernels read it: repacked into the interleaved layout, or the file's blocks in place.
+
+use program::{TensorBytes, TensorSpec};
+use tensor::Format;
+
+use crate::kernels::tile::TileFn;
+use crate::layout::{GROUP_ROWS, Layout};
+use crate::memory::Shared;
+
+/// Where a matrix's weights are.
+#[derive(Clone)]
+pub(crate) enum Storage {
+    /// In the arena, from this byte on, in this layout.
+    Packed { arena: Shared<u8>, at: usize, layout: Layout },
+    /// As the file has them; each group is decoded to f32 columns when it is used.
+    Blocks { bytes: TensorBytes, format: Format, row_bytes: usize },
+}
+
+/// A matrix and its shape.
+#[derive(Clone)]
+pub(crate) struct Matrix {
+    pub(crate) storage: Storage,
+    /// Outputs.
+    pub(crate) rows: usize,
+    /// Inputs.
+    pub(crate) columns: usize,
+    /// The tile kernel of its layout.
+    pub(crate) tile: TileFn,
+}
+
+impl Matrix {
+    /// Groups of sixteen rows, the last padded.
+    pub(crate) fn groups(&self) -> usize {
+        self.rows.div_ceil(GROUP_ROWS)
+    }
+
+    /// Bytes of a group in the layout the kernel reads.
+    pub(crate) fn group_bytes(&self) -> usize {
+        match &self.storage {
+            Storage::Packed { layout, .. } => layout.group_bytes(self.columns),
+            Storage::Blocks { .. } => Layout::F32.group_bytes(self.columns),
+        }
+    }
+
+    /// Whether the kernel reads quantised activations; otherwise it reads f32.
+    pub(crate) fn reads_codes(&self) -> bool {
+        match &self.storage {
+            Storage::Packed { layout, .. } => !matches!(layout, Layout::F32 | Layout::F16 | Layout::BF16),
+            Storage::Blocks { .. } => false,
+        }
+    }
+
+    /// The group's bytes in the kernel's layout; blocks in place are decoded into `scratch` first.
+    pub(crate) fn group<'a>(&'a self, group: usize, scratch: &'a mut Vec<f32>) -> *const u8 {
+        match &self.storage {
+            Storage::Packed { arena, at, .. } => arena.address(at + group * self.group_bytes()),
+            Storage::Blocks { bytes, format, row_bytes } => {
+                let first = group * GROUP_ROWS;
+                let count = GROUP_ROWS.min(self.rows - first);
+                let rows = &bytes[first * row_bytes..(first + count) * row_bytes];
+                decode_columns(*format, rows, *row_bytes, self.columns, scratch);
+                scratch.as_ptr().cast()
+            }
+        }
+    }
+}
+
+/// Decodes up to sixteen rows into f32 columns of sixteen; missing rows are zero.
+fn decode_columns(format: Format, rows: &[u8], row_bytes: usize, columns: usize, scratch: &mut Vec<f32>) {
+    let codec = format.codec().expect("the program builder refuses formats without a codec");
+    scratch.clear();
+    scratch.resize(columns * (GROUP_ROWS + 1), 0.0);
+    let (columns_out, row_out) = scratch.split_at_mut(columns * GROUP_ROWS);
+    for (row, bytes) in rows.chunks_exact(row_bytes).enumerate() {
+        (codec.decode)(bytes, row_out);
+        for (value, column) in row_out.iter().zip(columns_out.chunks_exact_mut(GROUP_ROWS)) {
+            column[row] = *value;
+        }
+    }
+}
+
+/// Bytes that a matrix takes in the arena; 0 where it stays in place.
+pub(crate) fn arena_bytes(spec: &TensorSpec) -> usize {
+    Layout::of(spec.format).map_or(0, |layout| spec.rows.div_ceil(GROUP_ROWS) * layout.group_bytes(spec.columns))
+}

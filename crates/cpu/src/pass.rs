@@ -1,0 +1,197 @@
+//! One pass: every thread walks the same steps, takes chunks of each step's work, and meets the others at a barrier.
+//!
+//! The contract of all unsafe code here: within a phase (between two barriers) threads write disjoint parts, because
+//! each chunk of work is claimed once from the phase's counter, and nobody reads what the phase writes.
+
+mod attend;
+mod product;
+mod rows;
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use program::cost::step_cost;
+use program::{Buffer, LedgerRow, PassInput, Program, Segment, Step, TensorSpec, Unit};
+
+use crate::executable::{Executable, Pages};
+use crate::layout::{GROUP_ROWS, Layout};
+use crate::matrix::Matrix;
+use crate::memory::Shared;
+use crate::pool::{Pool, Worker};
+
+/// Repacks a matrix into the arena, groups of rows in parallel.
+pub(crate) fn pack_rows(pool: &Pool, layout: Layout, spec: &TensorSpec, bytes: &[u8], arena: Shared<u8>, at: usize) {
+    let groups = spec.rows.div_ceil(GROUP_ROWS);
+    let group_bytes = layout.group_bytes(spec.columns);
+    let row_bytes = spec.row_bytes();
+    let next = AtomicUsize::new(0);
+    let chunk = ((1 << 20) / group_bytes).max(1);
+    pool.run(&|_| {
+        loop {
+            let first = next.fetch_add(chunk, Ordering::Relaxed);
+            if first >= groups {
+                break;
+            }
+            for group in first..(first + chunk).min(groups) {
+                let rows = &bytes[group * GROUP_ROWS * row_bytes..spec.rows.min((group + 1) * GROUP_ROWS) * row_bytes];
+                // SAFETY: each group is claimed once, and no pass runs during an upload.
+                let out = unsafe { arena.slice_mut(at + group * group_bytes, group_bytes) };
+                layout.pack_group(rows, row_bytes, spec.columns, out);
+            }
+        }
+    });
+}
+
+/// A pass in progress; see the module for what makes sharing it sound.
+pub(crate) struct Pass<'p> {
+    exe: &'p Executable,
+    segment: &'p Segment,
+    input: &'p PassInput<'p>,
+    /// One counter for each phase.
+    counters: Vec<AtomicUsize>,
+    /// Rows of one sequence that follow each other: first row and count.
+    runs: Vec<(usize, usize)>,
+    /// Written by thread 0 alone.
+    timings: UnsafeCell<Vec<(&'static str, LedgerRow)>>,
+}
+
+// SAFETY: `timings` is touched by thread 0 alone during a run; all else is read-only or atomic.
+unsafe impl Sync for Pass<'_> {}
+
+/// Phases that a step takes at most.
+const PHASES_PER_STEP: usize = 4;
+
+/// A thread's walk through a pass.
+struct Walk<'p> {
+    pass: &'p Pass<'p>,
+    worker: Worker<'p>,
+    phase: usize,
+    /// Decoded columns of a matrix that stays in place: one buffer for each of a tile's two groups.
+    columns: [Vec<f32>; 2],
+    started: Option<Instant>,
+}
+
+impl<'p> Pass<'p> {
+    pub(crate) fn new(exe: &'p Executable, segment: &'p Segment, input: &'p PassInput<'p>) -> Pass<'p> {
+        let steps: usize = exe.program.units().map(|unit| exe.program.template(unit).steps.len()).sum();
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        for row in 0..input.rows() {
+            match runs.last_mut() {
+                Some((first, count)) if input.sequences[*first] == input.sequences[row] => *count += 1,
+                _ => runs.push((row, 1)),
+            }
+        }
+        Pass {
+            exe,
+            segment,
+            input,
+            counters: (0..steps * PHASES_PER_STEP + 2).map(|_| AtomicUsize::new(0)).collect(),
+            runs,
+            timings: UnsafeCell::new(Vec::with_capacity(steps)),
+        }
+    }
+
+    /// Runs the segment on one thread of the pool.
+    pub(crate) fn run(&self, worker: Worker<'_>) {
+        let started = (worker.index == 0).then(Instant::now);
+        let mut walk = Walk { pass: self, worker, phase: 0, columns: [Vec::new(), Vec::new()], started };
+        let program = &*self.exe.program;
+        walk.rotations();
+        if self.segment.prologue {
+            walk.unit(program, &program.prologue, 0);
+        }
+        for layer in self.segment.layers.clone() {
+            walk.unit(program, &program.layers[layer], layer);
+        }
+        if self.segment.epilogue && !self.input.logit_rows.is_empty() {
+            walk.unit(program, &program.epilogue, 0);
+        }
+    }
+
+    /// Wall time and cost of each step, in order; multiply-adds are for one row.
+    pub(crate) fn into_timings(self) -> Vec<(&'static str, LedgerRow)> {
+        self.timings.into_inner()
+    }
+
+    fn pages(&self) -> &Pages {
+        self.exe.pages.as_ref().expect("the input check refuses passes without pages")
+    }
+
+    fn matrix(&self, unit: &Unit, slot: program::Slot) -> &Matrix {
+        self.exe.weights[unit.weights[slot.0 as usize].0 as usize].matrix.as_ref().expect("checked before the pass")
+    }
+
+    fn vector(&self, unit: &Unit, slot: program::Slot) -> &[f32] {
+        self.exe.weights[unit.weights[slot.0 as usize].0 as usize].vector.as_ref().expect("checked before the pass")
+    }
+}
+
+impl Walk<'_> {
+    fn unit(&mut self, program: &Program, unit: &Unit, layer: usize) {
+        for (index, (name, step)) in program.template(unit).steps.iter().enumerate() {
+            match step {
+                Step::Embed(step) => self.embed(unit, step),
+                Step::NormLinear(step) => self.norm_linear(unit, step),
+                Step::RopeStore(step) => {
+                    let rope = self.pass.exe.rope_of[unit.template.0 as usize][index];
+                    self.rope_store(unit, step, rope, layer);
+                }
+                Step::Attention(step) => self.attention(step, layer),
+                Step::LinearAdd(step) => self.linear_add(unit, step),
+                Step::NormGatedLinear(step) => self.norm_gated_linear(unit, step),
+                Step::Select => self.select(),
+                Step::Norm(step) => self.norm_selected(unit, step),
+                Step::Head(step) => self.head(unit, step),
+            }
+            self.note(program, unit, name, step);
+        }
+    }
+
+    /// Ends a phase: what it wrote may be read, and counters move on.
+    fn next_phase(&mut self) {
+        self.worker.barrier();
+        self.phase += 1;
+    }
+
+    /// Claims the next chunk of `0..total`, in pieces of `chunk`.
+    fn claim(&self, total: usize, chunk: usize) -> Option<std::ops::Range<usize>> {
+        let first = self.pass.counters[self.phase].fetch_add(chunk, Ordering::Relaxed);
+        (first < total).then(|| first..(first + chunk).min(total))
+    }
+
+    /// Rows in a chunk of row-wise work: enough chunks for every thread, few enough to be cheap.
+    fn row_chunk(&self, rows: usize) -> usize {
+        rows.div_ceil(self.worker.threads * 4).max(1)
+    }
+
+    fn note(&mut self, program: &Program, unit: &Unit, name: &'static str, step: &Step) {
+        let Some(started) = self.started else { return };
+        let now = Instant::now();
+        let cost = step_cost(program, unit, step);
+        let row = LedgerRow {
+            step: name,
+            calls: 1,
+            weight_bytes: cost.weight_bytes,
+            multiply_adds: cost.multiply_adds_per_row,
+            seconds: (now - started).as_secs_f64(),
+        };
+        // SAFETY: only thread 0 has a start time, and the vector is read after the run.
+        unsafe { (*self.pass.timings.get()).push((name, row)) };
+        self.started = Some(now);
+    }
+
+    /// The buffer behind a name, and its row width.
+    fn buffer(&self, buffer: Buffer) -> (Shared<f32>, usize) {
+        let scratch = &self.pass.exe.scratch;
+        let shared = match buffer {
+            Buffer::Hidden => scratch.hidden,
+            Buffer::Qkv => scratch.qkv,
+            Buffer::Attention => scratch.attention,
+            Buffer::Gated => scratch.gated,
+            Buffer::Selected => scratch.selected,
+            Buffer::Logits => scratch.logits,
+        };
+        (shared, self.pass.exe.program.buffer_width(buffer))
+    }
+}

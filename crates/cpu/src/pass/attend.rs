@@ -1,0 +1,97 @@
+//! The attention step: query rows in tiles over the pages of their sequence.
+
+use program::Attention;
+
+use super::Walk;
+use crate::kernels::attention::{PAGE, PageArgs, QUERY_ROWS, SoftmaxState};
+
+/// Query vectors of one run of rows and one key head that a tile covers: (row, head) pairs, row by row.
+struct Tile {
+    first_row: usize,
+    kv_head: usize,
+    /// First vector of the tile, counted in (row, head of the group) pairs.
+    first: usize,
+    count: usize,
+}
+
+impl Walk<'_> {
+    pub(super) fn attention(&mut self, step: &Attention, layer: usize) {
+        let group = step.heads / step.kv_heads;
+        let tiles_of = |rows: usize| (rows * group).div_ceil(QUERY_ROWS) * step.kv_heads;
+        let total: usize = self.pass.runs.iter().map(|(_, rows)| tiles_of(*rows)).sum();
+        let chunk = (total / (self.worker.threads * 16)).clamp(1, 8);
+        while let Some(claimed) = self.claim(total, chunk) {
+            for mut index in claimed {
+                for (first_row, rows) in &self.pass.runs {
+                    let tiles = tiles_of(*rows);
+                    if index >= tiles {
+                        index -= tiles;
+                        continue;
+                    }
+                    let per_head = tiles / step.kv_heads;
+                    let first = index % per_head * QUERY_ROWS;
+                    let count = QUERY_ROWS.min(rows * group - first);
+                    self.tile(step, layer, &Tile { first_row: *first_row, kv_head: index / per_head, first, count });
+                    break;
+                }
+            }
+        }
+        self.next_phase();
+    }
+
+    fn tile(&self, step: &Attention, layer: usize, tile: &Tile) {
+        let (pass, exe) = (self.pass, self.pass.exe);
+        let pages = pass.pages();
+        let layout = pages.layers[layer];
+        let group = step.heads / step.kv_heads;
+        let mut queries = [std::ptr::null(); QUERY_ROWS];
+        let mut seen = [(0, 0); QUERY_ROWS];
+        for vector in 0..tile.count {
+            let row = tile.first_row + (tile.first + vector) / group;
+            let head = tile.kv_head * group + (tile.first + vector) % group;
+            queries[vector] = exe.scratch.qkv.address(row * exe.program.sizes.qkv + head * step.head_width);
+            let position = pass.input.positions[row] as usize;
+            let first_seen = step.window.map_or(0, |window| (position + 1).saturating_sub(window as usize));
+            seen[vector] = (first_seen, position + 1);
+        }
+        let begin = seen[..tile.count].iter().map(|range| range.0).min().unwrap_or(0) / PAGE;
+        let end = seen[..tile.count].iter().map(|range| range.1).max().unwrap_or(0).div_ceil(PAGE);
+        let table = &pass.input.page_tables[pass.input.sequences[tile.first_row] as usize];
+        let mut outputs = [[0.0f32; MAX_VALUE_STRIDE]; QUERY_ROWS];
+        let mut states = [SoftmaxState::EMPTY; QUERY_ROWS];
+        for page in begin..end {
+            let keys_at = layout.head_start(table.pages[page] as usize, tile.kv_head);
+            let bound = |position: usize| position.saturating_sub(page * PAGE).min(PAGE);
+            let mut args = PageArgs {
+                queries,
+                row_count: tile.count,
+                head_width: step.head_width,
+                value_stride: layout.value_stride,
+                keys: pages.elements.address(keys_at),
+                values: pages.elements.address(keys_at + PAGE * step.head_width),
+                from: seen.map(|range| bound(range.0)),
+                to: seen.map(|range| bound(range.1)),
+                scale: step.scale,
+                soft_cap: step.soft_cap,
+                states: &mut states,
+                outputs: outputs.each_mut().map(|row| row.as_mut_ptr()),
+            };
+            // SAFETY: queries and pages were written in earlier phases and span the widths given.
+            unsafe { (exe.kernels.page)(&mut args) };
+        }
+        for vector in 0..tile.count {
+            let row = tile.first_row + (tile.first + vector) / group;
+            let head = tile.kv_head * group + (tile.first + vector) % group;
+            let at = row * exe.program.sizes.attention + head * step.head_width;
+            // SAFETY: this (row, head) belongs to the claimed tile.
+            let out = unsafe { exe.scratch.attention.slice_mut(at, step.head_width) };
+            let factor = 1.0 / states[vector].sum;
+            for (out, value) in out.iter_mut().zip(&outputs[vector]) {
+                *out = value * factor;
+            }
+        }
+    }
+}
+
+/// Widest head a tile's stack buffers hold.
+pub(crate) const MAX_VALUE_STRIDE: usize = 512;

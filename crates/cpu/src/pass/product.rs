@@ -1,0 +1,369 @@
+//! Steps that multiply with weight matrices: prepare the input rows, sweep tiles over the groups, finish each output.
+
+use program::{Buffer, Head, LinearAdd, Norm, NormGatedLinear, NormLinear, Projection, Unit};
+
+use super::Walk;
+use crate::activations::ActivationBlock;
+use crate::kernels::tile::{TILE_ROWS_MAX, TileArgs, TileOutput};
+use crate::layout::GROUP_ROWS;
+use crate::matrix::Matrix;
+use crate::memory::Shared;
+
+/// Weight bytes that a sweep of all rows passes over before moving on: they stay in the second-level cache.
+const SWEEP_BYTES: usize = 384 << 10;
+
+/// Most matrices that one step multiplies side by side.
+const PARTS_MAX: usize = 4;
+
+/// Input rows of a product in the forms its matrices read.
+#[derive(Clone, Copy)]
+struct Input {
+    plain: Shared<f32>,
+    plain_width: usize,
+    codes: Shared<ActivationBlock>,
+    codes_width: usize,
+    rows: usize,
+}
+
+/// Which forms of the input the matrices of a step read.
+#[derive(Clone, Copy, Default)]
+struct Forms {
+    plain: bool,
+    codes: bool,
+}
+
+impl Forms {
+    fn of<'m>(matrices: impl Iterator<Item = &'m Matrix>) -> Forms {
+        let mut forms = Forms::default();
+        for matrix in matrices {
+            forms.codes |= matrix.reads_codes();
+            forms.plain |= !matrix.reads_codes();
+        }
+        forms
+    }
+}
+
+/// A finished pair: group, row of the pass, the values of both matrices.
+type PairSink<'s> = dyn FnMut(usize, usize, &mut [[f32; GROUP_ROWS]; 2]) + 's;
+
+/// A finished tile row: part, group in the part, row of the pass, values.
+type Sink<'s> = dyn FnMut(usize, usize, usize, &[f32; GROUP_ROWS]) + 's;
+
+impl Walk<'_> {
+    pub(super) fn norm_linear(&mut self, unit: &Unit, step: &NormLinear) {
+        let pass = self.pass;
+        let (qkv, width) = self.buffer(Buffer::Qkv);
+        let mut parts: [Option<&Matrix>; PARTS_MAX] = [None; PARTS_MAX];
+        let mut biases: [Option<&[f32]>; PARTS_MAX] = [None; PARTS_MAX];
+        let mut starts = [0; PARTS_MAX];
+        let mut start = 0;
+        for (index, projection) in step.projections.iter().enumerate() {
+            parts[index] = Some(pass.matrix(unit, projection.weight));
+            biases[index] = projection.bias.map(|slot| pass.vector(unit, slot));
+            starts[index] = start;
+            start += projection.outputs;
+        }
+        let forms = Forms::of(parts.iter().flatten().copied());
+        let input = self.prepare(Buffer::Hidden, pass.input.rows(), Some((unit, &step.norm)), forms);
+        self.sweep(&parts, input, &mut |part, group, row, values| {
+            let outputs = step.projections[part].outputs;
+            let first = group * GROUP_ROWS;
+            let count = GROUP_ROWS.min(outputs - first);
+            // SAFETY: this group of this row belongs to a claimed chunk.
+            let out = unsafe { qkv.slice_mut(row * width + starts[part] + first, count) };
+            finish(out, values, biases[part].map(|bias| &bias[first..]));
+        });
+        self.next_phase();
+    }
+
+    pub(super) fn linear_add(&mut self, unit: &Unit, step: &LinearAdd) {
+        let pass = self.pass;
+        let matrix = pass.matrix(unit, step.projection.weight);
+        let bias = step.projection.bias.map(|slot| pass.vector(unit, slot));
+        let (hidden, width) = self.buffer(Buffer::Hidden);
+        let projected = pass.exe.scratch.projected;
+        let rows = pass.input.rows();
+        let input = self.prepare(step.input, rows, None, Forms::of(std::iter::once(matrix)));
+        let parts = [Some(matrix), None, None, None];
+        let after_norm = step.post_norm.is_some();
+        self.sweep(&parts, input, &mut |_, group, row, values| {
+            let first = group * GROUP_ROWS;
+            let count = GROUP_ROWS.min(width - first);
+            let target = if after_norm { projected } else { hidden };
+            // SAFETY: this group of this row belongs to a claimed chunk.
+            let out = unsafe { target.slice_mut(row * width + first, count) };
+            if after_norm {
+                finish(out, values, bias.map(|bias| &bias[first..]));
+            } else {
+                let mut sum = *values;
+                finish(&mut sum[..count], values, bias.map(|bias| &bias[first..]));
+                out.iter_mut().zip(&sum).for_each(|(out, value)| *out += value);
+            }
+        });
+        self.next_phase();
+        if let Some(norm) = &step.post_norm {
+            self.add_normed(unit, norm);
+        }
+    }
+
+    /// `hidden += norm(projected)`.
+    fn add_normed(&mut self, unit: &Unit, norm: &Norm) {
+        let (pass, exe) = (self.pass, self.pass.exe);
+        let (hidden, width) = self.buffer(Buffer::Hidden);
+        let weight = pass.vector(unit, norm.weight);
+        let rows = pass.input.rows();
+        while let Some(chunk) = self.claim(rows, self.row_chunk(rows)) {
+            for row in chunk {
+                // SAFETY: this row was claimed by this thread.
+                unsafe {
+                    let projected = exe.scratch.projected.slice_mut(row * width, width);
+                    let at = projected.as_mut_ptr();
+                    (exe.kernels.norm)(at, weight.as_ptr(), norm.epsilon, width, at);
+                    let hidden = hidden.slice_mut(row * width, width);
+                    hidden.iter_mut().zip(projected).for_each(|(sum, value)| *sum += *value);
+                }
+            }
+        }
+        self.next_phase();
+    }
+
+    pub(super) fn norm_gated_linear(&mut self, unit: &Unit, step: &NormGatedLinear) {
+        let pass = self.pass;
+        let matrices = [pass.matrix(unit, step.gate.weight), pass.matrix(unit, step.up.weight)];
+        let bias_of = |projection: &Projection| projection.bias.map(|slot| pass.vector(unit, slot));
+        let biases = [bias_of(&step.gate), bias_of(&step.up)];
+        let (gated, width) = self.buffer(Buffer::Gated);
+        let outputs = step.gate.outputs;
+        let gate = (pass.exe.kernels.gate)(step.activation);
+        let rows = pass.input.rows();
+        let input = self.prepare(Buffer::Hidden, rows, Some((unit, &step.norm)), Forms::of(matrices.into_iter()));
+        self.sweep_pairs(matrices, input, &mut |group, row, pair| {
+            let first = group * GROUP_ROWS;
+            let count = GROUP_ROWS.min(outputs - first);
+            for (values, bias) in pair.iter_mut().zip(biases) {
+                if let Some(bias) = bias {
+                    values.iter_mut().zip(&bias[first..]).for_each(|(value, bias)| *value += bias);
+                }
+            }
+            let [gates, ups] = pair;
+            // SAFETY: both are sixteen values; this group of this row belongs to a claimed chunk.
+            unsafe {
+                gate(gates.as_mut_ptr(), ups.as_ptr());
+                gated.slice_mut(row * width + first, count).copy_from_slice(&gates[..count]);
+            }
+        });
+        self.next_phase();
+    }
+
+    pub(super) fn head(&mut self, unit: &Unit, step: &Head) {
+        let pass = self.pass;
+        let matrix = pass.matrix(unit, step.projection.weight);
+        let bias = step.projection.bias.map(|slot| pass.vector(unit, slot));
+        let (logits, width) = self.buffer(Buffer::Logits);
+        let rows = pass.input.logit_rows.len();
+        let input = self.prepare(Buffer::Selected, rows, None, Forms::of(std::iter::once(matrix)));
+        self.sweep(&[Some(matrix), None, None, None], input, &mut |_, group, row, values| {
+            let first = group * GROUP_ROWS;
+            let count = GROUP_ROWS.min(width - first);
+            // SAFETY: this group of this row belongs to a claimed chunk.
+            let out = unsafe { logits.slice_mut(row * width + first, count) };
+            finish(out, values, bias.map(|bias| &bias[first..]));
+            if let Some(cap) = step.soft_cap {
+                out.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
+            }
+        });
+        self.next_phase();
+    }
+
+    /// Norms and quantises the rows of `buffer`. A single row is prepared by every thread for itself, which is cheaper
+    /// than a barrier; more rows are shared out.
+    fn prepare(&mut self, buffer: Buffer, rows: usize, norm: Option<(&Unit, &Norm)>, forms: Forms) -> Input {
+        let exe = self.pass.exe;
+        let (source, width) = self.buffer(buffer);
+        let scratch = &exe.scratch;
+        let blocks = scratch.input_width / 32;
+        if rows == 1 {
+            let plain_at = self.worker.index * scratch.input_width;
+            let plain = scratch.own_plain.part(plain_at, scratch.input_width);
+            let codes = scratch.own_codes.part(self.worker.index * blocks, blocks);
+            // SAFETY: these windows are this thread's own.
+            unsafe { self.prepare_row(source, width, 0, norm, forms, (plain, 0), (codes, 0)) };
+            let plain = if norm.is_some() { plain } else { source };
+            return Input { plain, plain_width: width, codes, codes_width: blocks, rows };
+        }
+        while let Some(chunk) = self.claim(rows, self.row_chunk(rows)) {
+            for row in chunk {
+                let (plain, codes) = ((scratch.plain, row * width), (scratch.codes, row * blocks));
+                // SAFETY: this row was claimed by this thread.
+                unsafe { self.prepare_row(source, width, row, norm, forms, plain, codes) };
+            }
+        }
+        self.next_phase();
+        let plain = if norm.is_some() { scratch.plain } else { source };
+        Input { plain, plain_width: width, codes: scratch.codes, codes_width: blocks, rows }
+    }
+
+    /// # Safety
+    /// No other thread uses the output windows' rows.
+    #[expect(clippy::too_many_arguments, reason = "one row of prepare, split out to be shared by its two cases")]
+    unsafe fn prepare_row(
+        &self,
+        source: Shared<f32>,
+        width: usize,
+        row: usize,
+        norm: Option<(&Unit, &Norm)>,
+        forms: Forms,
+        (plain, plain_at): (Shared<f32>, usize),
+        (codes, codes_at): (Shared<ActivationBlock>, usize),
+    ) {
+        let exe = self.pass.exe;
+        // SAFETY: the source was written in an earlier phase; the outputs are the caller's.
+        unsafe {
+            let mut from = source.slice(row * width, width).as_ptr();
+            if let Some((unit, norm)) = norm {
+                let to = plain.slice_mut(plain_at, width).as_mut_ptr();
+                (exe.kernels.norm)(from, self.pass.vector(unit, norm.weight).as_ptr(), norm.epsilon, width, to);
+                from = to;
+            }
+            if forms.codes {
+                let to = codes.slice_mut(codes_at, width / 32).as_mut_ptr();
+                (exe.kernels.quantize)(from, width / 32, to);
+            }
+        }
+    }
+
+    /// Multiplies all groups of the parts with all rows; `sink` gets each result once.
+    fn sweep(&mut self, parts: &[Option<&Matrix>; PARTS_MAX], input: Input, sink: &mut Sink<'_>) {
+        let total: usize = parts.iter().flatten().map(|matrix| matrix.groups()).sum();
+        let chunk = self.group_chunk(parts.iter().flatten().copied(), total, input.rows);
+        let mut output: TileOutput = [[[0.0; GROUP_ROWS]; 2]; TILE_ROWS_MAX];
+        while let Some(claimed) = self.claim(total, chunk) {
+            let mut before = 0;
+            for (part, matrix) in parts.iter().flatten().enumerate() {
+                let first = claimed.start.max(before) - before;
+                let last = claimed.end.min(before + matrix.groups()).saturating_sub(before);
+                before += matrix.groups();
+                if first < last {
+                    self.sweep_part(matrix, first..last, input, &mut output, &mut |group, row, values| {
+                        sink(part, group, row, values);
+                    });
+                }
+            }
+        }
+    }
+
+    fn sweep_part(
+        &mut self,
+        matrix: &Matrix,
+        groups: std::ops::Range<usize>,
+        input: Input,
+        output: &mut TileOutput,
+        sink: &mut dyn FnMut(usize, usize, &[f32; GROUP_ROWS]),
+    ) {
+        let in_place = matches!(matrix.storage, crate::matrix::Storage::Blocks { .. });
+        let by = if in_place { 1 } else { 2 };
+        // Blocks in place are decoded once for all rows; packed groups stay in cache, so rows go outside.
+        let row_step = if in_place { input.rows } else { TILE_ROWS_MAX };
+        for first_row in (0..input.rows).step_by(row_step) {
+            for first in groups.clone().step_by(by) {
+                let count = by.min(groups.end - first);
+                let [scratch, _] = &mut self.columns;
+                let mut addresses = [matrix.group(first, scratch), std::ptr::null()];
+                if count == 2 {
+                    addresses[1] = matrix.group(first + 1, scratch);
+                }
+                let last_row = (first_row + row_step).min(input.rows);
+                for row in (first_row..last_row).step_by(TILE_ROWS_MAX) {
+                    let rows = TILE_ROWS_MAX.min(last_row - row);
+                    let args = tile_args(matrix, addresses, count, input, row, rows);
+                    // SAFETY: addresses and input rows come from the matrix's and the input's own shapes.
+                    unsafe { (matrix.tile)(&args, output) };
+                    for (offset, results) in output.iter().enumerate().take(rows) {
+                        for (group, values) in results.iter().enumerate().take(count) {
+                            sink(first + group, row + offset, values);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// As [`Walk::sweep`] for two matrices of equal shape whose groups are wanted together.
+    fn sweep_pairs(
+        &mut self,
+        matrices: [&Matrix; 2],
+        input: Input,
+        sink: &mut PairSink<'_>,
+    ) {
+        let total = matrices[0].groups();
+        let chunk = self.group_chunk(matrices.into_iter(), total, input.rows);
+        let in_place = |matrix: &Matrix| matches!(matrix.storage, crate::matrix::Storage::Blocks { .. });
+        let together = !matrices.iter().any(|matrix| in_place(matrix))
+            && std::ptr::fn_addr_eq(matrices[0].tile, matrices[1].tile);
+        let mut output: TileOutput = [[[0.0; GROUP_ROWS]; 2]; TILE_ROWS_MAX];
+        let mut second: TileOutput = output;
+        while let Some(claimed) = self.claim(total, chunk) {
+            let row_step = if matrices.iter().any(|m| in_place(m)) { input.rows } else { TILE_ROWS_MAX };
+            for first_row in (0..input.rows).step_by(row_step) {
+                for group in claimed.clone() {
+                    let [a, b] = &mut self.columns;
+                    let addresses = [matrices[0].group(group, a), matrices[1].group(group, b)];
+                    let last_row = (first_row + row_step).min(input.rows);
+                    for row in (first_row..last_row).step_by(TILE_ROWS_MAX) {
+                        let rows = TILE_ROWS_MAX.min(last_row - row);
+                        // SAFETY: addresses and input rows come from the matrices' and the input's own shapes.
+                        unsafe {
+                            if together {
+                                let args = tile_args(matrices[0], addresses, 2, input, row, rows);
+                                (matrices[0].tile)(&args, &mut output);
+                            } else {
+                                let args = tile_args(matrices[0], addresses, 1, input, row, rows);
+                                (matrices[0].tile)(&args, &mut output);
+                                let [_, up] = addresses;
+                                let args = tile_args(matrices[1], [up, std::ptr::null()], 1, input, row, rows);
+                                (matrices[1].tile)(&args, &mut second);
+                                output.iter_mut().zip(&second).for_each(|(out, second)| out[1] = second[0]);
+                            }
+                        }
+                        for (offset, pair) in output.iter_mut().enumerate().take(rows) {
+                            sink(group, row + offset, pair);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Groups in a claimed chunk: what stays in cache while all rows sweep over it, and enough chunks to share out.
+    fn group_chunk<'m>(&self, matrices: impl Iterator<Item = &'m Matrix>, total: usize, rows: usize) -> usize {
+        let bytes = matrices.map(Matrix::group_bytes).max().unwrap_or(1);
+        let cached = if rows <= TILE_ROWS_MAX { total } else { SWEEP_BYTES / bytes };
+        let shared = total.div_ceil(self.worker.threads * 8);
+        // Even, so that tiles of two groups come out whole.
+        cached.min(shared).max(2).next_multiple_of(2)
+    }
+}
+
+fn tile_args(
+    matrix: &Matrix,
+    groups: [*const u8; 2],
+    group_count: usize,
+    input: Input,
+    row: usize,
+    row_count: usize,
+) -> TileArgs {
+    let (activations, activation_stride) = if matrix.reads_codes() {
+        (input.codes.address(row * input.codes_width).cast(), input.codes_width * size_of::<ActivationBlock>())
+    } else {
+        (input.plain.address(row * input.plain_width).cast(), input.plain_width * size_of::<f32>())
+    };
+    TileArgs { groups, group_count, activations, activation_stride, row_count, columns: matrix.columns }
+}
+
+/// Writes the leading values, plus the bias.
+fn finish(out: &mut [f32], values: &[f32; GROUP_ROWS], bias: Option<&[f32]>) {
+    match bias {
+        Some(bias) => out.iter_mut().zip(values).zip(bias).for_each(|((out, value), bias)| *out = value + bias),
+        None => out.copy_from_slice(&values[..out.len()]),
+    }
+}

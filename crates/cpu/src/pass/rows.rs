@@ -1,0 +1,165 @@
+//! Row-wise steps: embedding, rotary tables, rope and store, selection, norms.
+
+use program::{Embed, Norm, RopeKind, RopeStore, Unit};
+
+use super::Walk;
+use crate::kernels::attention::PAGE;
+
+impl Walk<'_> {
+    /// Cosines and sines of every row for every rope table: (tables, rows, 2, pairs).
+    pub(super) fn rotations(&mut self) {
+        let (pass, exe) = (self.pass, self.pass.exe);
+        let rows = pass.input.rows();
+        while let Some(chunk) = self.claim(rows, self.row_chunk(rows)) {
+            for row in chunk {
+                for (table, rope) in exe.ropes.iter().enumerate() {
+                    let at = (table * exe.bucket.rows + row) * 2 * exe.rope_pairs;
+                    // SAFETY: this row was claimed by this thread.
+                    let out = unsafe { exe.scratch.rotations.slice_mut(at, 2 * exe.rope_pairs) };
+                    let (cosines, sines) = out.split_at_mut(exe.rope_pairs);
+                    let position = f64::from(pass.input.positions[row]);
+                    for (pair, frequency) in rope.frequencies.iter().enumerate() {
+                        let (sine, cosine) = (position * frequency).sin_cos();
+                        cosines[pair] = cosine as f32 * rope.magnitude;
+                        sines[pair] = sine as f32 * rope.magnitude;
+                    }
+                }
+            }
+        }
+        self.next_phase();
+    }
+
+    pub(super) fn embed(&mut self, unit: &Unit, step: &Embed) {
+        let (pass, exe) = (self.pass, self.pass.exe);
+        let index = unit.weights[step.table.0 as usize];
+        let spec = exe.program.tensor(index);
+        let table = exe.weights[index.0 as usize].table.as_ref().expect("checked before the pass");
+        let codec = spec.format.codec().expect("the program builder refuses formats without a codec");
+        let (rows, width) = (pass.input.rows(), exe.program.sizes.hidden);
+        while let Some(chunk) = self.claim(rows, self.row_chunk(rows)) {
+            for row in chunk {
+                // SAFETY: this row was claimed by this thread.
+                let out = unsafe { exe.scratch.hidden.slice_mut(row * width, width) };
+                let at = pass.input.tokens[row] as usize * spec.row_bytes();
+                (codec.decode)(&table[at..at + spec.row_bytes()], out);
+                if step.scale != 1.0 {
+                    out.iter_mut().for_each(|value| *value *= step.scale);
+                }
+            }
+        }
+        self.next_phase();
+    }
+
+    pub(super) fn rope_store(&mut self, unit: &Unit, step: &RopeStore, rope: usize, layer: usize) {
+        let (pass, exe) = (self.pass, self.pass.exe);
+        let rows = pass.input.rows();
+        let width = exe.program.sizes.qkv;
+        let head = step.head_width;
+        let norm_of = |norm: &Option<Norm>| norm.as_ref().map(|n| (pass.vector(unit, n.weight), n.epsilon));
+        let (query_norm, key_norm) = (norm_of(&step.query_norm), norm_of(&step.key_norm));
+        let pairs = step.rope.frequencies.len();
+        while let Some(chunk) = self.claim(rows, self.row_chunk(rows)) {
+            for row in chunk {
+                // SAFETY: this row was claimed by this thread.
+                let qkv = unsafe { exe.scratch.qkv.slice_mut(row * width, width) };
+                let at = (rope * exe.bucket.rows + row) * 2 * exe.rope_pairs;
+                // SAFETY: written in an earlier phase.
+                let table = unsafe { exe.scratch.rotations.slice(at, 2 * exe.rope_pairs) };
+                let (cosines, sines) = (&table[..pairs], &table[exe.rope_pairs..][..pairs]);
+                let (queries, rest) = qkv.split_at_mut(step.heads * head);
+                let (keys, values) = rest.split_at_mut(step.kv_heads * head);
+                for (heads, norm) in [(queries, query_norm), (&mut *keys, key_norm)] {
+                    for vector in heads.chunks_exact_mut(head) {
+                        if let Some((weight, epsilon)) = norm {
+                            let at = vector.as_mut_ptr();
+                            // SAFETY: weight and vector are `head` long, as the program builder checked.
+                            unsafe { (exe.kernels.norm)(at, weight.as_ptr(), epsilon, head, at) };
+                        }
+                        rotate(vector, step.rope.kind, cosines, sines);
+                    }
+                }
+                self.store(row, layer, keys, &values[..step.kv_heads * head]);
+            }
+        }
+        self.next_phase();
+    }
+
+    /// Writes a row's keys and values into its page.
+    fn store(&self, row: usize, layer: usize, keys: &[f32], values: &[f32]) {
+        let input = self.pass.input;
+        let pages = self.pass.pages();
+        let layout = pages.layers[layer];
+        let position = input.positions[row] as usize;
+        let page = input.page_tables[input.sequences[row] as usize].pages[position / PAGE] as usize;
+        let (at, width) = (position % PAGE, layout.head_width);
+        for kv_head in 0..layout.kv_heads {
+            let start = layout.head_start(page, kv_head);
+            for (element, key) in keys[kv_head * width..][..width].iter().enumerate() {
+                let bits = half::f16::from_f32(*key).to_bits();
+                // SAFETY: a position of a sequence belongs to one row, which this thread claimed.
+                unsafe { *pages.elements.address_mut(start + element * PAGE + at) = bits };
+            }
+            let value_at = start + PAGE * width + at * layout.value_stride;
+            // SAFETY: as above.
+            unsafe {
+                let to = pages.elements.slice_mut(value_at, layout.value_stride);
+                (self.pass.exe.kernels.to_f16)(values[kv_head * width..].as_ptr(), width, to.as_mut_ptr());
+            }
+        }
+    }
+
+    pub(super) fn select(&mut self) {
+        let (pass, exe) = (self.pass, self.pass.exe);
+        let width = exe.program.sizes.hidden;
+        let rows = pass.input.logit_rows;
+        while let Some(chunk) = self.claim(rows.len(), self.row_chunk(rows.len())) {
+            for index in chunk {
+                // SAFETY: `hidden` was written in an earlier phase; this row of `selected` is this thread's.
+                unsafe {
+                    let from = exe.scratch.hidden.slice(rows[index] as usize * width, width);
+                    exe.scratch.selected.slice_mut(index * width, width).copy_from_slice(from);
+                }
+            }
+        }
+        self.next_phase();
+    }
+
+    pub(super) fn norm_selected(&mut self, unit: &Unit, step: &Norm) {
+        let (pass, exe) = (self.pass, self.pass.exe);
+        let width = exe.program.sizes.hidden;
+        let rows = pass.input.logit_rows.len();
+        let weight = pass.vector(unit, step.weight);
+        while let Some(chunk) = self.claim(rows, self.row_chunk(rows)) {
+            for row in chunk {
+                // SAFETY: this row was claimed by this thread.
+                unsafe {
+                    let at = exe.scratch.selected.slice_mut(row * width, width).as_mut_ptr();
+                    (exe.kernels.norm)(at, weight.as_ptr(), step.epsilon, width, at);
+                }
+            }
+        }
+        self.next_phase();
+    }
+}
+
+/// Rotates the leading `2 × pairs` elements of a head.
+fn rotate(vector: &mut [f32], kind: RopeKind, cosines: &[f32], sines: &[f32]) {
+    let pairs = cosines.len();
+    match kind {
+        RopeKind::Half => {
+            let (first, second) = vector[..2 * pairs].split_at_mut(pairs);
+            for pair in 0..pairs {
+                let (x, y) = (first[pair], second[pair]);
+                first[pair] = x * cosines[pair] - y * sines[pair];
+                second[pair] = x * sines[pair] + y * cosines[pair];
+            }
+        }
+        RopeKind::Interleaved => {
+            for (pair, xy) in vector[..2 * pairs].chunks_exact_mut(2).enumerate() {
+                let (x, y) = (xy[0], xy[1]);
+                xy[0] = x * cosines[pair] - y * sines[pair];
+                xy[1] = x * sines[pair] + y * cosines[pair];
+            }
+        }
+    }
+}

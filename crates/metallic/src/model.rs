@@ -1,0 +1,174 @@
+//! A loaded model: file, tokenizer, chat template and engine.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use gguf::GgufFile;
+use program::{Program, TensorBytes, TensorIndex};
+use session::{Engine, EngineConfig, Sequence, SessionError, WeightSource};
+use text::Tokenizer;
+
+use crate::chat::Chat;
+use crate::device::Device;
+use crate::generate::{GenerateOptions, Generation};
+use crate::memory::available_bytes;
+use crate::prompt::{ChatFormat, Prompt, TemplateOrigin};
+use crate::{Error, chat};
+
+/// How to load a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Where it runs.
+    pub device: Device,
+    /// Threads that compute; `None` takes all physical cores this process may use.
+    pub threads: Option<usize>,
+    /// Positions to hold; `None` takes the model's own, or as many as fit the memory.
+    pub context: Option<usize>,
+    /// Bytes that weights, keys and values and scratch may take; `None` takes what the system says is available.
+    pub memory_bytes: Option<u64>,
+    /// Rows of a prefill pass.
+    pub rows: usize,
+    /// Rows of a pass that may want logits.
+    pub logit_rows: usize,
+    /// Replaces the file's `tokenizer.ggml.pre`.
+    pub pre_tokenizer: Option<String>,
+    /// Replaces the file's chat template.
+    pub chat_template: Option<String>,
+}
+
+impl LoadOptions {
+    /// All cores, the model's own context, passes of 512 rows.
+    #[expect(clippy::new_without_default, reason = "settings are spelled out, never defaulted by accident")]
+    pub fn new() -> LoadOptions {
+        LoadOptions {
+            device: Device::Cpu,
+            threads: None,
+            context: None,
+            memory_bytes: None,
+            rows: 512,
+            logit_rows: 8,
+            pre_tokenizer: None,
+            chat_template: None,
+        }
+    }
+}
+
+/// What loading is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadStage {
+    /// The vocabulary is being built.
+    Vocabulary,
+    /// Weights are being uploaded.
+    Weights {
+        /// Bytes so far.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+}
+
+/// See the module.
+pub struct Model {
+    file: GgufFile,
+    tokenizer: Tokenizer,
+    format: ChatFormat,
+    engine: Engine,
+    sequence: Sequence,
+}
+
+impl Model {
+    /// Loads the model at `path` with [`LoadOptions::new`]. Any shard of a split model loads all of it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Model, Error> {
+        Model::load(GgufFile::open(path)?, &LoadOptions::new(), &mut |_| {})
+    }
+
+    /// Loads an opened file; `progress` hears what it is busy with.
+    pub fn load(
+        file: GgufFile,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(LoadStage),
+    ) -> Result<Model, Error> {
+        let model = models::load(&file)?;
+        progress(LoadStage::Vocabulary);
+        let tokenizer = Tokenizer::from_gguf(file.metadata(), options.pre_tokenizer.as_deref())?;
+        let format = ChatFormat::of(&file, &tokenizer, options.chat_template.as_deref())?;
+        let config = EngineConfig {
+            context: options.context,
+            kv_format: options.device.kv_format(),
+            rows: options.rows,
+            logit_rows: options.logit_rows,
+            budget_bytes: options.memory_bytes.or_else(available_bytes).unwrap_or(u64::MAX),
+        };
+        let backend = options.device.backend(options.threads)?;
+        let weights = FileWeights { model: &model };
+        let engine = Engine::load(backend, Arc::clone(&model.program), &weights, config, &mut |done, total| {
+            progress(LoadStage::Weights { done, total });
+        })?;
+        Ok(Model { file, tokenizer, format, engine, sequence: Sequence::default() })
+    }
+
+    /// The file.
+    pub fn file(&self) -> &GgufFile {
+        &self.file
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// What the model computes.
+    pub fn program(&self) -> &Program {
+        self.engine.program()
+    }
+
+    /// The engine, for passes without text.
+    pub fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// The engine's settings and plan.
+    pub fn engine_info(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Where the chat template came from; a fallback is worth telling people.
+    pub fn template_origin(&self) -> &TemplateOrigin {
+        self.format.origin()
+    }
+
+    /// Token ids of a prompt.
+    pub fn encode(&self, prompt: &Prompt<'_>) -> Result<Vec<u32>, Error> {
+        self.format.encode(&self.tokenizer, prompt)
+    }
+
+    /// Generates from a prompt, forgetting what came before. Work that an earlier prompt shares is kept.
+    pub fn generate(&mut self, prompt: &Prompt<'_>, options: &GenerateOptions) -> Result<Generation<'_>, Error> {
+        let ids = self.encode(prompt)?;
+        let Model { tokenizer, engine, sequence, .. } = self;
+        Generation::start(engine, sequence, tokenizer, ids, options)
+    }
+
+    /// A conversation with the model.
+    pub fn chat(&mut self, options: GenerateOptions) -> Chat<'_> {
+        chat::start(self, options)
+    }
+}
+
+struct FileWeights<'m> {
+    model: &'m models::Model,
+}
+
+impl WeightSource for FileWeights<'_> {
+    fn bytes(&self, tensor: TensorIndex) -> Result<TensorBytes, SessionError> {
+        Ok(self.model.tensor_bytes(tensor))
+    }
+
+    fn release(&self, tensor: TensorIndex) {
+        let name = &self.model.program.tensor(tensor).name;
+        if let Some(info) = self.model.file.tensor(name) {
+            // Advice to the system: where it is refused, the pages stay until memory is short.
+            let _ = self.model.file.release(info);
+        }
+    }
+}

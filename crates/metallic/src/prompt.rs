@@ -1,0 +1,102 @@
+//! Prompts to token ids: raw text, ids, or messages through the model's chat template.
+
+use gguf::GgufFile;
+use text::chat_template::{ChatTemplate, Message, RenderInput};
+use text::{EncodeOptions, Tokenizer};
+
+use crate::Error;
+
+/// What to continue.
+#[derive(Clone, Debug)]
+pub enum Prompt<'a> {
+    /// Text as it is, with BOS where the file asks for it. Control tokens in it are text.
+    Text(&'a str),
+    /// Ids as they are.
+    Tokens(&'a [u32]),
+    /// A conversation, rendered by the chat template.
+    Messages(&'a [Message]),
+}
+
+/// Where a chat template came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TemplateOrigin {
+    /// The file.
+    File,
+    /// The caller.
+    Caller,
+    /// The file has none: ChatML is a guess.
+    ChatMlFallback,
+}
+
+/// A chat template with what it needs to render.
+pub(crate) struct ChatFormat {
+    source: Option<String>,
+    template: Option<ChatTemplate>,
+    origin: TemplateOrigin,
+    bos: String,
+    eos: String,
+}
+
+impl ChatFormat {
+    /// The template is compiled when it is first used: a broken one must not keep raw prompts from running.
+    pub(crate) fn of(file: &GgufFile, tokenizer: &Tokenizer, given: Option<&str>) -> Result<ChatFormat, Error> {
+        let in_file = file.metadata().str("tokenizer.chat_template")?;
+        let (source, origin) = match (given, in_file) {
+            (Some(given), _) => (Some(given.to_owned()), TemplateOrigin::Caller),
+            (None, Some(source)) => (Some(source.to_owned()), TemplateOrigin::File),
+            (None, None) => (None, TemplateOrigin::ChatMlFallback),
+        };
+        let token_text = |id: Option<u32>| {
+            let bytes = id.and_then(|id| tokenizer.token_bytes(id)).unwrap_or_default();
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        let ids = tokenizer.special_ids();
+        Ok(ChatFormat { source, template: None, origin, bos: token_text(ids.bos), eos: token_text(ids.eos) })
+    }
+
+    pub(crate) fn origin(&self) -> &TemplateOrigin {
+        &self.origin
+    }
+
+    pub(crate) fn encode(&self, tokenizer: &Tokenizer, prompt: &Prompt<'_>) -> Result<Vec<u32>, Error> {
+        match prompt {
+            Prompt::Text(text) => {
+                Ok(tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: false }).ids)
+            }
+            Prompt::Tokens(ids) => Ok(ids.to_vec()),
+            Prompt::Messages(messages) => self.encode_messages(tokenizer, messages),
+        }
+    }
+
+    fn encode_messages(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>, Error> {
+        let compiled;
+        let template = match (&self.template, &self.source) {
+            (Some(template), _) => template,
+            (None, Some(source)) => {
+                compiled = ChatTemplate::compile(source)?;
+                &compiled
+            }
+            (None, None) => {
+                compiled = ChatTemplate::chatml();
+                &compiled
+            }
+        };
+        let extra = serde_json::Map::new();
+        let rendered = template.render(&RenderInput {
+            messages,
+            add_generation_prompt: true,
+            bos_token: &self.bos,
+            eos_token: &self.eos,
+            tools: None,
+            extra: &extra,
+            now: None,
+        })?;
+        // Templates write BOS themselves where they want it; a second one would be wrong.
+        let add_special = !(self.bos.is_empty() || rendered.starts_with(&self.bos)) && tokenizer.added_bos().is_some();
+        let mut ids = tokenizer.encode(&rendered, EncodeOptions { add_special: false, parse_special: true }).ids;
+        if let (true, Some(bos)) = (add_special, tokenizer.added_bos()) {
+            ids.insert(0, bos);
+        }
+        Ok(ids)
+    }
+}

@@ -1,0 +1,201 @@
+//! Generation as an iterator of events. Dropping it cancels, also between the chunks of a prefill.
+
+use std::time::{Duration, Instant};
+
+use crate::engine::{Engine, Sequence};
+use crate::sampler::Sampler;
+use crate::SessionError;
+
+/// When to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GenerateConfig {
+    /// Tokens to generate at most; `None` goes on to the end of the context.
+    pub tokens_max: Option<usize>,
+    /// Ids that end the answer; the last event carries none of them.
+    pub end_ids: Vec<u32>,
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended its answer.
+    Stop,
+    /// The token limit or the context was reached.
+    Length,
+}
+
+/// Where the time went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Wall time of the prompt's passes.
+    pub prefill: Duration,
+    /// Prompt tokens computed.
+    pub prefill_tokens: usize,
+    /// Wall time of the passes after the prompt's, sampling included.
+    pub decode: Duration,
+    /// Passes after the prompt's. The first generated token comes from the prompt's last pass.
+    pub decode_tokens: usize,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event {
+    /// A chunk of the prompt was computed.
+    Prefill {
+        /// Prompt tokens computed so far.
+        done: usize,
+        /// Prompt tokens in all.
+        total: usize,
+    },
+    /// A token was chosen.
+    Token {
+        /// Its id.
+        id: u32,
+    },
+    /// The end; no event follows.
+    Finish {
+        /// Why.
+        reason: FinishReason,
+        /// The token that ended the answer, where one did; it is not in the sequence.
+        end_id: Option<u32>,
+        /// Where the time went.
+        timings: Timings,
+    },
+}
+
+/// A running generation.
+///
+/// The sequence holds the prompt's tokens and every generated token but the last, which has not been computed yet.
+pub struct Generation<'e> {
+    engine: &'e mut Engine,
+    sequence: &'e mut Sequence,
+    sampler: Sampler,
+    config: GenerateConfig,
+    prompt: Vec<u32>,
+    done: usize,
+    /// Chosen, not yet told.
+    chosen: Option<u32>,
+    /// Told, not yet computed.
+    told: Option<u32>,
+    told_count: usize,
+    timings: Timings,
+    ended: bool,
+}
+
+impl<'e> Generation<'e> {
+    /// Continues `prompt`, of which the sequence already holds a beginning. Nothing is computed before the first event
+    /// is asked for.
+    ///
+    /// # Errors
+    /// An empty prompt, one that does not continue the sequence, unknown ids, a prompt longer than the context.
+    pub fn new(
+        engine: &'e mut Engine,
+        sequence: &'e mut Sequence,
+        mut sampler: Sampler,
+        prompt: &[u32],
+        config: GenerateConfig,
+    ) -> Result<Generation<'e>, SessionError> {
+        if prompt.is_empty() {
+            return Err(SessionError::EmptyPrompt);
+        }
+        let held = sequence.len();
+        if !prompt.starts_with(sequence.tokens()) || held == prompt.len() {
+            return Err(SessionError::NotAContinuation { held, given: prompt.len() });
+        }
+        engine.check(sequence, &prompt[held..])?;
+        for token in &prompt[..held] {
+            sampler.accept(*token);
+        }
+        Ok(Generation {
+            engine,
+            sequence,
+            sampler,
+            config,
+            prompt: prompt[held..].to_vec(),
+            done: 0,
+            chosen: None,
+            told: None,
+            told_count: 0,
+            timings: Timings::default(),
+            ended: false,
+        })
+    }
+
+    /// What was measured so far.
+    pub fn timings(&self) -> Timings {
+        self.timings
+    }
+
+    fn step(&mut self) -> Result<Event, SessionError> {
+        if self.done < self.prompt.len() {
+            return self.prefill();
+        }
+        let limit = self.config.tokens_max.unwrap_or(usize::MAX);
+        if self.told_count >= limit {
+            return Ok(self.finish(FinishReason::Length, None));
+        }
+        if let Some(token) = self.told.take() {
+            if self.sequence.len() >= self.engine.context() {
+                return Ok(self.finish(FinishReason::Length, None));
+            }
+            let started = Instant::now();
+            let logits = self.engine.next_logits(self.sequence, &[token])?;
+            self.chosen = Some(choose(&mut self.sampler, logits)?);
+            self.timings.decode += started.elapsed();
+            self.timings.decode_tokens += 1;
+        }
+        let id = self.chosen.take().expect("a prefill or a decoded token chose one");
+        if self.config.end_ids.contains(&id) {
+            return Ok(self.finish(FinishReason::Stop, Some(id)));
+        }
+        self.told = Some(id);
+        self.told_count += 1;
+        Ok(Event::Token { id })
+    }
+
+    fn finish(&mut self, reason: FinishReason, end_id: Option<u32>) -> Event {
+        self.ended = true;
+        Event::Finish { reason, end_id, timings: self.timings }
+    }
+
+    /// Computes one chunk of the prompt; the last one leaves the first token to emit.
+    fn prefill(&mut self) -> Result<Event, SessionError> {
+        let started = Instant::now();
+        let end = (self.done + self.engine.rows_max()).min(self.prompt.len());
+        let chunk = &self.prompt[self.done..end];
+        for token in chunk {
+            self.sampler.accept(*token);
+        }
+        if end < self.prompt.len() {
+            self.engine.extend(self.sequence, chunk)?;
+        } else {
+            let logits = self.engine.next_logits(self.sequence, chunk)?;
+            if self.config.tokens_max != Some(0) {
+                self.chosen = Some(choose(&mut self.sampler, logits)?);
+            }
+        }
+        self.timings.prefill += started.elapsed();
+        self.timings.prefill_tokens += chunk.len();
+        self.done = end;
+        Ok(Event::Prefill { done: end, total: self.prompt.len() })
+    }
+}
+
+fn choose(sampler: &mut Sampler, logits: &[f32]) -> Result<u32, SessionError> {
+    let token = sampler.sample(logits)?;
+    sampler.accept(token);
+    Ok(token)
+}
+
+impl Iterator for Generation<'_> {
+    type Item = Result<Event, SessionError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let outcome = self.step();
+        self.ended |= outcome.is_err();
+        Some(outcome)
+    }
+}

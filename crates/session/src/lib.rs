@@ -1,0 +1,18 @@
+//! Tokens in, tokens out: memory plans, KV pages, sampling, generation.
+//!
+//! This crate handles no strings and names no device: it drives a [`program::Backend`] and yields events.
+
+#![forbid(unsafe_code)]
+
+pub mod engine;
+pub mod generate;
+pub mod residency;
+pub mod sampler;
+
+mod error;
+mod pages;
+
+pub use engine::{DecodedStep, Engine, EngineConfig, Sequence, WeightSource};
+pub use error::SessionError;
+pub use generate::{Event, FinishReason, GenerateConfig, Generation, Timings};
+pub use residency::{Plan, PlanRequest, plan};
