@@ -1,7 +1,7 @@
 //! Activation rows as the integer kernels read them: int8 codes with one scale for 32 inputs.
 
-/// Thirty-two quantised activations. A row is `columns / 32` of them.
-#[repr(C)]
+/// Thirty-two quantised activations. A row is `columns / 32` of them, each in a cache line of its own.
+#[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct ActivationBlock {
     /// Value ÷ scale, rounded to nearest.
@@ -14,6 +14,9 @@ pub(crate) struct ActivationBlock {
     pub(crate) lowered: i32,
     /// `-128 · Σ codes[..16]`.
     pub(crate) lowered_low: i32,
+    /// 1 + the place of this block's second plane in the row's list; 0 where it has none.
+    pub(crate) fine: u32,
+    pub(crate) padding: [u32; 3],
 }
 
 impl ActivationBlock {

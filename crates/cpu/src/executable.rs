@@ -73,7 +73,7 @@ pub(crate) struct Scratch {
     pub(crate) logits: Shared<f32>,
     /// Normed rows for kernels that read f32.
     pub(crate) plain: Shared<f32>,
-    /// Quantised rows: (rows, widest input ÷ 32).
+    /// Quantised rows, each followed by its second planes: (rows, 2, widest input ÷ 32).
     pub(crate) codes: Shared<ActivationBlock>,
     /// As `plain` and `codes`, one row for each thread, for passes of one row.
     pub(crate) own_plain: Shared<f32>,
@@ -150,8 +150,7 @@ impl Executable {
                 _ => None,
             });
             let (kv_heads, head_width) = sizes.unwrap_or((0, 0));
-            let layout =
-                PageLayout { start: end, head_width, value_stride: head_width.next_multiple_of(16), kv_heads };
+            let layout = PageLayout { start: end, head_width, value_stride: head_width.next_multiple_of(16), kv_heads };
             end += plan.pages * kv_heads * layout.head_elements();
             layers.push(layout);
         }
@@ -345,12 +344,15 @@ impl Scratch {
         let rows = bucket.rows.max(bucket.logit_rows);
         let input_width = program
             .units()
-            .flat_map(|unit| program.template(unit).steps.iter().flat_map(|(_, step)| step.matrices()).map(move |s| (unit, s)))
+            .flat_map(|unit| {
+                program.template(unit).steps.iter().flat_map(|(_, step)| step.matrices()).map(move |s| (unit, s))
+            })
             .map(|(unit, slot)| program.weight(unit, slot).columns)
             .max()
             .unwrap_or(0)
             .next_multiple_of(32);
-        let blocks = input_width / 32;
+        // Each row's blocks, then its second planes.
+        let blocks = 2 * (input_width / 32);
         let block_floats = size_of::<ActivationBlock>() / size_of::<f32>();
         let lengths = [
             rows * sizes.hidden,

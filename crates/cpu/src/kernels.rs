@@ -26,8 +26,8 @@ pub(crate) struct Kernels {
     pub(crate) page: PageFn,
     /// RMSNorm: input, weight, epsilon, width, output.
     pub(crate) norm: unsafe fn(*const f32, *const f32, f32, usize, *mut f32),
-    /// Quantisation: input, blocks, output.
-    pub(crate) quantize: unsafe fn(*const f32, usize, *mut ActivationBlock),
+    /// Quantisation: input, blocks, output, second planes.
+    pub(crate) quantize: unsafe fn(*const f32, usize, *mut ActivationBlock, *mut ActivationBlock),
     /// `gate = activation(gate) · up` for sixteen values.
     pub(crate) gate: fn(Activation) -> unsafe fn(*mut f32, *const f32),
     /// f32 to f16: input, count, output.
@@ -106,9 +106,14 @@ macro_rules! kernels {
                 unsafe { vector::norm($make, x, weight, epsilon, width, out) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn quantize(x: *const f32, blocks: usize, out: *mut ActivationBlock) {
+            unsafe fn quantize(
+                x: *const f32,
+                blocks: usize,
+                out: *mut ActivationBlock,
+                fine: *mut ActivationBlock,
+            ) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { vector::quantize($make, x, blocks, out) }
+                unsafe { vector::quantize($make, x, blocks, out, fine) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn silu(gate: *mut f32, up: *const f32) {

@@ -72,9 +72,7 @@ impl Region {
     #[cfg(target_os = "linux")]
     fn ask_for_huge_pages(&self) {
         // SAFETY: the range is this region's own. The advice is a wish: without it the region works, slower.
-        let _ = unsafe {
-            rustix::mm::madvise(self.start.as_ptr().cast(), self.len, rustix::mm::Advice::LinuxHugepage)
-        };
+        let _ = unsafe { rustix::mm::madvise(self.start.as_ptr().cast(), self.len, rustix::mm::Advice::LinuxHugepage) };
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -176,7 +174,6 @@ impl<T: Copy> Shared<T> {
 }
 
 impl Shared<f32> {
-
     /// The same memory as activation blocks.
     pub(crate) fn blocks(self) -> Shared<ActivationBlock> {
         Shared { start: self.start.cast(), len: self.len / (size_of::<ActivationBlock>() / size_of::<f32>()) }

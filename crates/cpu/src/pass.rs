@@ -1,13 +1,18 @@
-//! One pass: every thread walks the same steps, takes chunks of each step's work, and meets the others at a barrier.
+//! One pass: every thread walks the same phases and takes chunks of each one's work until all of it is done.
 //!
-//! The contract of all unsafe code here: within a phase (between two barriers) threads write disjoint parts, because
-//! each chunk of work is claimed once from the phase's counter, and nobody reads what the phase writes.
+//! A phase waits for work, never for a thread: a thread whose core was taken by another process holds nobody up unless
+//! it is in the middle of a chunk, and finds later that its phases were done by others.
+//!
+//! The contract of all unsafe code here: each chunk of a phase is claimed once, chunks write disjoint parts, and nobody
+//! reads what their own phase writes. A thread reads only between claiming a chunk and finishing it, while no later
+//! phase can have begun.
 
 mod attend;
 mod product;
 mod rows;
 
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -48,12 +53,20 @@ pub(crate) struct Pass<'p> {
     exe: &'p Executable,
     segment: &'p Segment,
     input: &'p PassInput<'p>,
-    /// One counter for each phase.
-    counters: Vec<AtomicUsize>,
+    /// What was claimed and what was finished of each phase.
+    phases: Vec<PhaseCounters>,
     /// Rows of one sequence that follow each other: first row and count.
     runs: Vec<(usize, usize)>,
     /// Written by thread 0 alone.
     timings: UnsafeCell<Vec<(&'static str, LedgerRow)>>,
+}
+
+/// Progress of one phase, in a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct PhaseCounters {
+    claimed: AtomicUsize,
+    finished: AtomicUsize,
 }
 
 // SAFETY: `timings` is touched by thread 0 alone during a run; all else is read-only or atomic.
@@ -86,7 +99,7 @@ impl<'p> Pass<'p> {
             exe,
             segment,
             input,
-            counters: (0..steps * PHASES_PER_STEP + 2).map(|_| AtomicUsize::new(0)).collect(),
+            phases: (0..steps * PHASES_PER_STEP + 1).map(|_| PhaseCounters::default()).collect(),
             runs,
             timings: UnsafeCell::new(Vec::with_capacity(steps)),
         }
@@ -148,16 +161,20 @@ impl Walk<'_> {
         }
     }
 
-    /// Ends a phase: what it wrote may be read, and counters move on.
-    fn next_phase(&mut self) {
-        self.worker.barrier();
+    /// Runs one phase: `work` gets each chunk of `0..total` that this thread claims. On return all of it is finished.
+    fn phase(&mut self, total: usize, chunk: usize, mut work: impl FnMut(&mut Self, Range<usize>)) {
+        let counters = &self.pass.phases[self.phase];
+        loop {
+            let first = counters.claimed.fetch_add(chunk, Ordering::Relaxed);
+            if first >= total {
+                break;
+            }
+            let end = (first + chunk).min(total);
+            work(self, first..end);
+            counters.finished.fetch_add(end - first, Ordering::Release);
+        }
+        self.worker.wait_until(|| counters.finished.load(Ordering::Acquire) == total);
         self.phase += 1;
-    }
-
-    /// Claims the next chunk of `0..total`, in pieces of `chunk`.
-    fn claim(&self, total: usize, chunk: usize) -> Option<std::ops::Range<usize>> {
-        let first = self.pass.counters[self.phase].fetch_add(chunk, Ordering::Relaxed);
-        (first < total).then(|| first..(first + chunk).min(total))
     }
 
     /// Rows in a chunk of row-wise work: enough chunks for every thread, few enough to be cheap.

@@ -1,11 +1,11 @@
-//! Worker threads that run one function together, with barriers inside.
+//! Worker threads that run one function together.
 //!
-//! A pass is one call of [`Pool::run`]: every thread walks the same steps and meets the others at a [`Worker::barrier`]
-//! after each, a few hundred nanoseconds on a quiet machine. Waiting threads spin briefly, then yield, so that a core
-//! taken by another process costs its share and no more; between passes they sleep.
+//! A pass is one call of [`Pool::run`]. Threads share its work out among themselves; one that comes late, because its
+//! core was taken by another process, is not waited for unless it has begun. Waiting threads spin briefly, then yield
+//! their core; between passes they sleep.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, Thread};
 
 use program::BackendError;
@@ -25,11 +25,12 @@ struct JobSlot(Option<Job>);
 unsafe impl Send for JobSlot {}
 
 struct State {
-    /// Counts jobs; a worker that sees a new number runs the job.
+    /// Counts jobs; a worker that sees a new number may run the job.
     generation: AtomicU64,
-    job: std::sync::Mutex<JobSlot>,
-    running: AtomicUsize,
-    barrier: AtomicUsize,
+    /// The job, while workers may still begin it, and how many have.
+    job: Mutex<(JobSlot, usize)>,
+    /// Workers that have ended the job.
+    ended: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
     threads: usize,
@@ -56,9 +57,8 @@ impl Pool {
     pub(crate) fn new(threads: usize) -> Result<Pool, BackendError> {
         let state = Arc::new(State {
             generation: AtomicU64::new(0),
-            job: std::sync::Mutex::new(JobSlot(None)),
-            running: AtomicUsize::new(0),
-            barrier: AtomicUsize::new(0),
+            job: Mutex::new((JobSlot(None), 0)),
+            ended: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             threads: threads.max(1),
@@ -83,15 +83,16 @@ impl Pool {
         let state = &*self.state;
         // SAFETY: only the lifetime changes; this function returns after the last use.
         let job_static: Job = unsafe { std::mem::transmute::<*const (dyn Fn(Worker<'_>) + Sync + '_), Job>(job) };
-        state.job.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0 = Some(job_static);
-        state.barrier.store(0, Ordering::Relaxed);
-        state.running.store(state.threads - 1, Ordering::Relaxed);
+        state.ended.store(0, Ordering::Relaxed);
+        *state.lock() = (JobSlot(Some(job_static)), 0);
         state.generation.fetch_add(1, Ordering::Release);
         for (thread, _) in &self.workers {
             thread.unpark();
         }
         run_job(state, job, 0);
-        wait_until(|| state.running.load(Ordering::Acquire) == 0);
+        // From here on no worker begins the job; those that have are waited for.
+        let begun = std::mem::replace(&mut *state.lock(), (JobSlot(None), 0)).1;
+        wait_until(|| state.ended.load(Ordering::Acquire) == begun);
         assert!(!state.panicked.swap(false, Ordering::Relaxed), "a worker thread panicked");
     }
 }
@@ -107,21 +108,22 @@ impl Drop for Pool {
     }
 }
 
+impl State {
+    fn lock(&self) -> std::sync::MutexGuard<'_, (JobSlot, usize)> {
+        self.job.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
 impl Worker<'_> {
-    /// Waits until every thread of the job is here.
+    /// Waits for what other threads of the job do.
     ///
     /// # Panics
-    /// If another thread of the job panicked, which would otherwise never arrive.
-    pub(crate) fn barrier(&self) {
-        let state = self.state;
-        if state.threads == 1 {
-            return;
-        }
-        let arrived = state.barrier.fetch_add(1, Ordering::AcqRel) + 1;
-        let target = arrived.next_multiple_of(state.threads);
+    /// If another thread of the job panicked, which would otherwise never do it.
+    pub(crate) fn wait_until(&self, done: impl Fn() -> bool) {
         wait_until(|| {
-            assert!(!state.panicked.load(Ordering::Relaxed), "another worker thread panicked");
-            state.barrier.load(Ordering::Acquire) >= target
+            let done = done();
+            assert!(done || !self.state.panicked.load(Ordering::Relaxed), "another worker thread panicked");
+            done
         });
     }
 }
@@ -160,12 +162,16 @@ fn work(state: &State, index: usize) {
             }
         };
         seen = next;
-        let slot = *state.job.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(job) = slot.0 {
-            // SAFETY: `run` keeps the job alive until `running` is zero, which this thread lowers below.
+        let job = {
+            let mut slot = state.lock();
+            slot.1 += usize::from(slot.0.0.is_some());
+            slot.0.0
+        };
+        if let Some(job) = job {
+            // SAFETY: `run` keeps the job alive until every worker that has begun it has ended it.
             run_job(state, unsafe { &*job }, index);
+            state.ended.fetch_add(1, Ordering::Release);
         }
-        state.running.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -182,15 +188,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_thread_runs_and_barriers_hold() {
+    fn waiting_for_work_sees_what_others_did() {
         let pool = Pool::new(3).unwrap();
-        let before = AtomicUsize::new(0);
-        for round in 1..200 {
+        for _ in 0..200 {
+            let (claimed, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let sums: Vec<AtomicUsize> = (0..64).map(|_| AtomicUsize::new(0)).collect();
             pool.run(&|worker| {
-                before.fetch_add(1, Ordering::Relaxed);
-                worker.barrier();
-                assert_eq!(before.load(Ordering::Relaxed), 3 * round);
-                worker.barrier();
+                while let index @ 0..64 = claimed.fetch_add(1, Ordering::Relaxed) {
+                    sums[index].store(index + 1, Ordering::Relaxed);
+                    finished.fetch_add(1, Ordering::Release);
+                }
+                worker.wait_until(|| finished.load(Ordering::Acquire) == 64);
+                let sum: usize = sums.iter().map(|s| s.load(Ordering::Relaxed)).sum();
+                assert_eq!(sum, 64 * 65 / 2);
             });
         }
     }
@@ -199,16 +209,21 @@ mod tests {
     fn a_panic_reaches_the_caller_and_the_pool_survives() {
         let pool = Pool::new(2).unwrap();
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let began = AtomicBool::new(false);
             pool.run(&|worker| {
-                assert_ne!(worker.index, 1, "on purpose");
-                worker.barrier();
+                if worker.index == 1 {
+                    began.store(true, Ordering::Relaxed);
+                    panic!("on purpose");
+                }
+                worker.wait_until(|| began.load(Ordering::Relaxed));
+                worker.wait_until(|| false);
             });
         }));
         assert!(result.is_err());
         let count = AtomicUsize::new(0);
-        pool.run(&|_| {
+        pool.run(&|worker| {
             count.fetch_add(1, Ordering::Relaxed);
+            worker.wait_until(|| count.load(Ordering::Relaxed) == 2);
         });
-        assert_eq!(count.load(Ordering::Relaxed), 2);
     }
 }

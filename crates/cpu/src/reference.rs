@@ -249,7 +249,8 @@ fn check_input(
     let rows = input.rows();
     check_at_most("number of rows", rows as u64, bucket.rows as u64)?;
     check_at_most("number of logit rows", input.logit_rows.len() as u64, bucket.logit_rows as u64)?;
-    for (what, count) in [("number of positions", input.positions.len()), ("number of sequences", input.sequences.len())]
+    for (what, count) in
+        [("number of positions", input.positions.len()), ("number of sequences", input.sequences.len())]
     {
         if count != rows {
             return Err(BackendError::InvalidPass { what, value: count as u64, limit: rows as u64 });

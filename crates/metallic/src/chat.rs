@@ -2,10 +2,10 @@
 
 use text::chat_template::Message;
 
+use crate::Error;
 use crate::generate::{Event, GenerateOptions, Generation};
 use crate::model::Model;
 use crate::prompt::Prompt;
-use crate::Error;
 
 /// A conversation. The model keeps what earlier turns have computed.
 pub struct Chat<'m> {

@@ -101,7 +101,8 @@ impl<'m> Generation<'m> {
         let mut config = options.sampler.clone();
         config.dry_sequence_breakers = breakers(tokenizer, &options.dry_breakers);
         let seed = options.seed.unwrap_or_else(random_seed);
-        let sampler = Sampler::new(config, engine.program().sizes.vocabulary, seed).map_err(session::SessionError::from)?;
+        let sampler =
+            Sampler::new(config, engine.program().sizes.vocabulary, seed).map_err(session::SessionError::from)?;
         let end_ids = if options.ignore_end { Vec::new() } else { tokenizer.end_ids().to_vec() };
         // The last token is computed again: its logits are needed.
         let shared = sequence.tokens().iter().zip(&prompt).take_while(|(a, b)| a == b).count();

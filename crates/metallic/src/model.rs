@@ -83,11 +83,7 @@ impl Model {
     }
 
     /// Loads an opened file; `progress` hears what it is busy with.
-    pub fn load(
-        file: GgufFile,
-        options: &LoadOptions,
-        progress: &mut dyn FnMut(LoadStage),
-    ) -> Result<Model, Error> {
+    pub fn load(file: GgufFile, options: &LoadOptions, progress: &mut dyn FnMut(LoadStage)) -> Result<Model, Error> {
         let model = models::load(&file)?;
         progress(LoadStage::Vocabulary);
         let tokenizer = Tokenizer::from_gguf(file.metadata(), options.pre_tokenizer.as_deref())?;

@@ -3,8 +3,8 @@
 use session::Sequence;
 use text::EncodeOptions;
 
-use crate::model::Model;
 use crate::Error;
+use crate::model::Model;
 
 /// The measure and what it was taken over.
 #[derive(Clone, Copy, Debug, PartialEq)]

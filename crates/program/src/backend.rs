@@ -146,7 +146,9 @@ pub struct LedgerRow {
 #[derive(Debug, Error)]
 pub enum BackendError {
     /// A step in this format has no implementation here.
-    #[error("backend {backend} cannot run step {step} with weights in {format}; the backend `cpu` runs every format that has a codec")]
+    #[error(
+        "backend {backend} cannot run step {step} with weights in {format}; the backend `cpu` runs every format that has a codec"
+    )]
     Unsupported {
         /// The backend's name.
         backend: &'static str,
@@ -216,8 +218,12 @@ pub trait Backend: Send {
     fn allocate(&mut self, executable: ExecutableId, plan: KvPlan) -> Result<(), BackendError>;
 
     /// Gives a tensor's bytes. The backend may keep them or repack them.
-    fn upload(&mut self, executable: ExecutableId, tensor: TensorIndex, bytes: TensorBytes)
-    -> Result<Fence, BackendError>;
+    fn upload(
+        &mut self,
+        executable: ExecutableId,
+        tensor: TensorIndex,
+        bytes: TensorBytes,
+    ) -> Result<Fence, BackendError>;
 
     /// Runs a segment over the rows of `input`. `Hidden` persists between segments of one pass.
     fn submit(

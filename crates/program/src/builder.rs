@@ -24,7 +24,9 @@ pub enum ProgramError {
         columns: usize,
     },
     /// A weight's format has no codec in this build.
-    #[error("tensor {tensor} is stored as {format}, which this build cannot compute with; re-quantise it to one of {supported}")]
+    #[error(
+        "tensor {tensor} is stored as {format}, which this build cannot compute with; re-quantise it to one of {supported}"
+    )]
     FormatWithoutCodec {
         /// The tensor's name.
         tensor: String,
@@ -106,10 +108,8 @@ impl UnitBuilder<'_> {
                 supported: formats_with_codec(),
             });
         }
-        let slot = u16::try_from(self.weights.len()).map_err(|_| ProgramError::TooManyWeights {
-            unit: self.name.clone(),
-            limit: usize::from(u16::MAX),
-        })?;
+        let slot = u16::try_from(self.weights.len())
+            .map_err(|_| ProgramError::TooManyWeights { unit: self.name.clone(), limit: usize::from(u16::MAX) })?;
         self.weights.push(self.builder.tensor(spec));
         Ok(Slot(slot))
     }

@@ -27,12 +27,12 @@ pub fn describe(program: &Program, all: bool) -> String {
 
 fn describe_unit(text: &mut String, program: &Program, first: &Unit, last: &Unit) {
     let letter = template_letter(first.template.0);
-    let name =
-        if first.name == last.name { first.name.clone() } else { format!("{} … {}", first.name, last.name) };
+    let name = if first.name == last.name { first.name.clone() } else { format!("{} … {}", first.name, last.name) };
     writeln!(text, "{name:<22}template {letter}").expect("writing to a string");
     for (step_name, step) in &program.template(first).steps {
         let cost = step_cost(program, first, step);
-        let formats: Vec<&str> = step.matrices().iter().map(|slot| program.weight(first, *slot).format.name()).collect();
+        let formats: Vec<&str> =
+            step.matrices().iter().map(|slot| program.weight(first, *slot).format.name()).collect();
         let line = format!(
             "  .{step_name:<10} {:<16} {:<34} {:<18} {}",
             step.kind(),

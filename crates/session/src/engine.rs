@@ -7,9 +7,9 @@ use program::{
     Support, TensorBytes, TensorIndex,
 };
 
+use crate::SessionError;
 use crate::pages::PagePool;
 use crate::residency::{Plan, PlanRequest, plan};
-use crate::SessionError;
 
 /// Where the engine's weights come from.
 pub trait WeightSource {

@@ -42,7 +42,9 @@ pub enum SessionError {
     #[error("the prompt has no tokens; give at least one")]
     EmptyPrompt,
     /// The prompt is no continuation of what the sequence holds.
-    #[error("the prompt of {given} tokens does not continue the {held} tokens that the sequence holds: truncate it first")]
+    #[error(
+        "the prompt of {given} tokens does not continue the {held} tokens that the sequence holds: truncate it first"
+    )]
     NotAContinuation {
         /// Tokens of the sequence.
         held: usize,

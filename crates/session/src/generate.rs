@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::SessionError;
 use crate::engine::{Engine, Sequence};
 use crate::sampler::Sampler;
-use crate::SessionError;
 
 /// When to end.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,9 +10,8 @@ pub(crate) struct Avx2(());
 
 impl Avx2 {
     pub(crate) fn detect() -> Option<Avx2> {
-        let found = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
+        let found =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
         found.then_some(Avx2(()))
     }
 
@@ -71,10 +70,7 @@ unsafe impl Isa for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_f16(self, from: *const u16) -> Pair<__m256> {
-        [
-            _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
-            _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())),
-        ]
+        [_mm256_cvtph_ps(_mm_loadu_si128(from.cast())), _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast()))]
     }
     #[inline(always)]
     unsafe fn store_f16(self, to: *mut u16, value: Pair<__m256>) {
@@ -153,9 +149,7 @@ unsafe impl Isa for Avx2 {
     }
     #[inline(always)]
     unsafe fn exp2_int(self, a: Pair<__m256i>) -> Pair<__m256> {
-        a.map(|half| {
-            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(half, _mm256_set1_epi32(127))))
-        })
+        a.map(|half| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(half, _mm256_set1_epi32(127)))))
     }
 
     #[inline(always)]
@@ -195,10 +189,7 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of the mask")]
     unsafe fn add_sixteen(self, a: Pair<__m256i>, mask: u64) -> Pair<__m256i> {
-        [
-            _mm256_add_epi8(a[0], sixteen_where(mask as u32)),
-            _mm256_add_epi8(a[1], sixteen_where((mask >> 32) as u32)),
-        ]
+        [_mm256_add_epi8(a[0], sixteen_where(mask as u32)), _mm256_add_epi8(a[1], sixteen_where((mask >> 32) as u32))]
     }
     #[inline(always)]
     unsafe fn or_two_bits<const SHIFT: u32>(self, a: Pair<__m256i>, high: Pair<__m256i>) -> Pair<__m256i> {

@@ -27,6 +27,10 @@ pub(crate) struct TileArgs {
     pub(crate) activations: *const u8,
     /// Bytes from one activation row to the next.
     pub(crate) activation_stride: usize,
+    /// Second planes of the first activation row, for code layouts.
+    pub(crate) fine: *const ActivationBlock,
+    /// Second planes that a row may have.
+    pub(crate) fine_stride: usize,
     /// Activation rows, at most [`TILE_ROWS_MAX`].
     pub(crate) row_count: usize,
     /// Inputs of a weight row.
@@ -112,6 +116,8 @@ unsafe fn codes<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
         std::array::from_fn(|row| base.wrapping_add(row * args.activation_stride).cast());
     let mut groups: [*const u8; GROUPS] = std::array::from_fn(|group| args.groups[first_group + group]);
     let mut sums = [[isa.splat(0.0); GROUPS]; ROWS];
+    let fine: [*const ActivationBlock; ROWS] =
+        std::array::from_fn(|row| args.fine.wrapping_add((first_row + row) * args.fine_stride));
     let blocks = args.columns / (32 * C::RECORDS);
     for _ in 0..blocks {
         let headers = groups;
@@ -119,7 +125,23 @@ unsafe fn codes<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
             *group = group.add(C::HEADER);
         }
         for _ in 0..C::RECORDS {
+            if ROWS == 1 {
+                prefetch_record::<I, C>(isa, groups[0]);
+            }
             record::<I, C, ROWS, GROUPS>(isa, &headers, &groups, &rows, &mut sums);
+            let mut places = [0; ROWS];
+            let mut any = 0;
+            for row in 0..ROWS {
+                places[row] = (*rows[row]).fine;
+                any |= places[row];
+            }
+            if any != 0 {
+                let planes: [*const ActivationBlock; ROWS] = std::array::from_fn(|row| match places[row] {
+                    0 => &raw const NOTHING,
+                    place => fine[row].wrapping_add(place as usize - 1),
+                });
+                record::<I, C, ROWS, GROUPS>(isa, &headers, &groups, &planes, &mut sums);
+            }
             for group in &mut groups {
                 *group = group.add(C::RECORD);
             }
@@ -138,6 +160,26 @@ unsafe fn codes<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
 /// How far ahead of use weights are asked for when one row streams through them.
 const PREFETCH_BYTES: usize = 4096;
 
+#[inline(always)]
+unsafe fn prefetch_record<I: Isa, C: Codes>(isa: I, record: *const u8) {
+    let mut line = 0;
+    while line < C::RECORD {
+        isa.prefetch(record.wrapping_add(PREFETCH_BYTES + line));
+        line += 64;
+    }
+}
+
+/// The second plane of a block that has none: adds zero, whatever the weights.
+static NOTHING: ActivationBlock = ActivationBlock {
+    codes: [0; 32],
+    scale: 0.0,
+    scaled_sum: 0.0,
+    lowered: 0,
+    lowered_low: 0,
+    fine: 0,
+    padding: [0; 3],
+};
+
 /// Adds one record's product to every sum.
 #[inline(always)]
 unsafe fn record<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
@@ -147,13 +189,6 @@ unsafe fn record<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
     rows: &[*const ActivationBlock; ROWS],
     sums: &mut [[I::F32; GROUPS]; ROWS],
 ) {
-    if ROWS == 1 {
-        let mut line = 0;
-        while line < C::RECORD {
-            isa.prefetch(records[0].wrapping_add(PREFETCH_BYTES + line));
-            line += 64;
-        }
-    }
     // With few sums in flight the two halves also keep the dot chain short.
     let split = C::HALVES || ROWS * GROUPS <= 2;
     let bias = if C::BYTES { I::BYTE_BIAS } else { C::BIAS };
@@ -239,8 +274,7 @@ macro_rules! plain {
             let base = args.activations.add(first_row * args.activation_stride);
             let rows: [*const f32; ROWS] =
                 std::array::from_fn(|row| base.wrapping_add(row * args.activation_stride).cast());
-            let groups: [*const $number; GROUPS] =
-                std::array::from_fn(|group| args.groups[first_group + group].cast());
+            let groups: [*const $number; GROUPS] = std::array::from_fn(|group| args.groups[first_group + group].cast());
             let mut sums = [[isa.splat(0.0); GROUPS]; ROWS];
             for column in 0..args.columns {
                 for group in 0..GROUPS {

@@ -24,7 +24,14 @@ pub(crate) unsafe fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
 
 /// RMSNorm of one row of `width` values into `out`; `x` may be `out`.
 #[inline(always)]
-pub(crate) unsafe fn norm<I: Isa>(isa: I, x: *const f32, weight: *const f32, epsilon: f32, width: usize, out: *mut f32) {
+pub(crate) unsafe fn norm<I: Isa>(
+    isa: I,
+    x: *const f32,
+    weight: *const f32,
+    epsilon: f32,
+    width: usize,
+    out: *mut f32,
+) {
     let whole = width / 16 * 16;
     let mut squares = isa.splat(0.0);
     for at in (0..whole).step_by(16) {
@@ -45,26 +52,59 @@ pub(crate) unsafe fn norm<I: Isa>(isa: I, x: *const f32, weight: *const f32, eps
     }
 }
 
-/// Quantises `blocks × 32` values.
+/// Quantises `blocks × 32` values into `out`, and the remainders of outlier blocks into `fine`, of the same length.
+///
+/// A block's rounding error grows with its largest magnitude. Blocks whose square is over [`OUTLIER`] times the row's
+/// mean square of largest magnitudes get a second plane of codes for what the first left over, which makes their error
+/// 254 times smaller. The choice depends on the row alone.
 #[inline(always)]
-pub(crate) unsafe fn quantize<I: Isa>(isa: I, x: *const f32, blocks: usize, out: *mut ActivationBlock) {
+pub(crate) unsafe fn quantize<I: Isa>(
+    isa: I,
+    x: *const f32,
+    blocks: usize,
+    out: *mut ActivationBlock,
+    fine: *mut ActivationBlock,
+) {
+    let mut squares = 0.0;
     for block in 0..blocks {
         let (low, high) = (isa.load(x.add(32 * block)), isa.load(x.add(32 * block + 16)));
         let largest = isa.largest(isa.max(isa.abs(low), isa.abs(high)));
-        let scale = largest / 127.0;
-        // A block of denormals would overflow the reciprocal; it is as good as zero.
-        let inverse = if largest > 1e-30 { 127.0 / largest } else { 0.0 };
-        let inverse = isa.splat(inverse);
-        let (low, high) = (isa.round(isa.mul(low, inverse)), isa.round(isa.mul(high, inverse)));
-        let (sum_low, sum_high) = (isa.sum_i32(low), isa.sum_i32(high));
-        let to = &mut *out.add(block);
-        isa.store_i8(to.codes.as_mut_ptr(), low);
-        isa.store_i8(to.codes.as_mut_ptr().add(16), high);
-        to.scale = scale;
-        to.scaled_sum = scale * (sum_low + sum_high) as f32;
-        to.lowered = -128 * (sum_low + sum_high);
-        to.lowered_low = -128 * sum_low;
+        quantize_block(isa, low, high, largest, &mut *out.add(block));
+        squares += largest * largest;
     }
+    let limit = (squares / blocks as f32 * OUTLIER).sqrt() / 127.0;
+    let mut places = 0;
+    for block in 0..blocks {
+        let coarse = &mut *out.add(block);
+        if coarse.scale > limit {
+            let at = x.add(32 * block);
+            let step = isa.splat(-coarse.scale);
+            let low = isa.fma(isa.load_i8(coarse.codes.as_ptr()), step, isa.load(at));
+            let high = isa.fma(isa.load_i8(coarse.codes.as_ptr().add(16)), step, isa.load(at.add(16)));
+            let largest = isa.largest(isa.max(isa.abs(low), isa.abs(high)));
+            quantize_block(isa, low, high, largest, &mut *fine.add(places));
+            places += 1;
+            coarse.fine = places as u32;
+        }
+    }
+}
+
+/// How far above the row's mean square a block's largest square lies for it to get a second plane.
+const OUTLIER: f32 = 2.0;
+
+#[inline(always)]
+unsafe fn quantize_block<I: Isa>(isa: I, low: I::F32, high: I::F32, largest: f32, to: &mut ActivationBlock) {
+    // A block of denormals would overflow the reciprocal; it is as good as zero.
+    let inverse = isa.splat(if largest > 1e-30 { 127.0 / largest } else { 0.0 });
+    let (low, high) = (isa.round(isa.mul(low, inverse)), isa.round(isa.mul(high, inverse)));
+    let (sum_low, sum_high) = (isa.sum_i32(low), isa.sum_i32(high));
+    isa.store_i8(to.codes.as_mut_ptr(), low);
+    isa.store_i8(to.codes.as_mut_ptr().add(16), high);
+    to.scale = if largest > 1e-30 { largest / 127.0 } else { 0.0 };
+    to.scaled_sum = to.scale * (sum_low + sum_high) as f32;
+    to.lowered = -128 * (sum_low + sum_high);
+    to.lowered_low = -128 * sum_low;
+    to.fine = 0;
 }
 
 /// `gate = silu(gate) · up` for sixteen values.

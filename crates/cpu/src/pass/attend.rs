@@ -20,9 +20,9 @@ impl Walk<'_> {
         let tiles_of = |rows: usize| (rows * group).div_ceil(QUERY_ROWS) * step.kv_heads;
         let total: usize = self.pass.runs.iter().map(|(_, rows)| tiles_of(*rows)).sum();
         let chunk = (total / (self.worker.threads * 16)).clamp(1, 8);
-        while let Some(claimed) = self.claim(total, chunk) {
+        self.phase(total, chunk, |walk, claimed| {
             for mut index in claimed {
-                for (first_row, rows) in &self.pass.runs {
+                for (first_row, rows) in &walk.pass.runs {
                     let tiles = tiles_of(*rows);
                     if index >= tiles {
                         index -= tiles;
@@ -31,12 +31,11 @@ impl Walk<'_> {
                     let per_head = tiles / step.kv_heads;
                     let first = index % per_head * QUERY_ROWS;
                     let count = QUERY_ROWS.min(rows * group - first);
-                    self.tile(step, layer, &Tile { first_row: *first_row, kv_head: index / per_head, first, count });
+                    walk.tile(step, layer, &Tile { first_row: *first_row, kv_head: index / per_head, first, count });
                     break;
                 }
             }
-        }
-        self.next_phase();
+        });
     }
 
     fn tile(&self, step: &Attention, layer: usize, tile: &Tile) {

@@ -22,7 +22,18 @@ struct Input {
     plain_width: usize,
     codes: Shared<ActivationBlock>,
     codes_width: usize,
+    /// From a row's blocks to its second planes.
+    fine_offset: usize,
     rows: usize,
+}
+
+/// Where the input rows of a product come from, and what is done to them first.
+#[derive(Clone, Copy)]
+struct Source<'s> {
+    buffer: Buffer,
+    rows: usize,
+    norm: Option<(&'s Unit, &'s Norm)>,
+    forms: Forms,
 }
 
 /// Which forms of the input the matrices of a step read.
@@ -64,8 +75,9 @@ impl Walk<'_> {
             start += projection.outputs;
         }
         let forms = Forms::of(parts.iter().flatten().copied());
-        let input = self.prepare(Buffer::Hidden, pass.input.rows(), Some((unit, &step.norm)), forms);
-        self.sweep(&parts, input, &mut |part, group, row, values| {
+        let norm = Some((unit, &step.norm));
+        let source = Source { buffer: Buffer::Hidden, rows: pass.input.rows(), norm, forms };
+        self.sweep(&parts, source, &mut |part, group, row, values| {
             let outputs = step.projections[part].outputs;
             let first = group * GROUP_ROWS;
             let count = GROUP_ROWS.min(outputs - first);
@@ -73,7 +85,6 @@ impl Walk<'_> {
             let out = unsafe { qkv.slice_mut(row * width + starts[part] + first, count) };
             finish(out, values, biases[part].map(|bias| &bias[first..]));
         });
-        self.next_phase();
     }
 
     pub(super) fn linear_add(&mut self, unit: &Unit, step: &LinearAdd) {
@@ -82,11 +93,11 @@ impl Walk<'_> {
         let bias = step.projection.bias.map(|slot| pass.vector(unit, slot));
         let (hidden, width) = self.buffer(Buffer::Hidden);
         let projected = pass.exe.scratch.projected;
-        let rows = pass.input.rows();
-        let input = self.prepare(step.input, rows, None, Forms::of(std::iter::once(matrix)));
+        let forms = Forms::of(std::iter::once(matrix));
+        let source = Source { buffer: step.input, rows: pass.input.rows(), norm: None, forms };
         let parts = [Some(matrix), None, None, None];
         let after_norm = step.post_norm.is_some();
-        self.sweep(&parts, input, &mut |_, group, row, values| {
+        self.sweep(&parts, source, &mut |_, group, row, values| {
             let first = group * GROUP_ROWS;
             let count = GROUP_ROWS.min(width - first);
             let target = if after_norm { projected } else { hidden };
@@ -100,7 +111,6 @@ impl Walk<'_> {
                 out.iter_mut().zip(&sum).for_each(|(out, value)| *out += value);
             }
         });
-        self.next_phase();
         if let Some(norm) = &step.post_norm {
             self.add_normed(unit, norm);
         }
@@ -112,7 +122,7 @@ impl Walk<'_> {
         let (hidden, width) = self.buffer(Buffer::Hidden);
         let weight = pass.vector(unit, norm.weight);
         let rows = pass.input.rows();
-        while let Some(chunk) = self.claim(rows, self.row_chunk(rows)) {
+        self.phase(rows, self.row_chunk(rows), |_, chunk| {
             for row in chunk {
                 // SAFETY: this row was claimed by this thread.
                 unsafe {
@@ -123,8 +133,7 @@ impl Walk<'_> {
                     hidden.iter_mut().zip(projected).for_each(|(sum, value)| *sum += *value);
                 }
             }
-        }
-        self.next_phase();
+        });
     }
 
     pub(super) fn norm_gated_linear(&mut self, unit: &Unit, step: &NormGatedLinear) {
@@ -135,9 +144,9 @@ impl Walk<'_> {
         let (gated, width) = self.buffer(Buffer::Gated);
         let outputs = step.gate.outputs;
         let gate = (pass.exe.kernels.gate)(step.activation);
-        let rows = pass.input.rows();
-        let input = self.prepare(Buffer::Hidden, rows, Some((unit, &step.norm)), Forms::of(matrices.into_iter()));
-        self.sweep_pairs(matrices, input, &mut |group, row, pair| {
+        let (rows, forms) = (pass.input.rows(), Forms::of(matrices.into_iter()));
+        let source = Source { buffer: Buffer::Hidden, rows, norm: Some((unit, &step.norm)), forms };
+        self.sweep_pairs(matrices, source, &mut |group, row, pair| {
             let first = group * GROUP_ROWS;
             let count = GROUP_ROWS.min(outputs - first);
             for (values, bias) in pair.iter_mut().zip(biases) {
@@ -152,7 +161,6 @@ impl Walk<'_> {
                 gated.slice_mut(row * width + first, count).copy_from_slice(&gates[..count]);
             }
         });
-        self.next_phase();
     }
 
     pub(super) fn head(&mut self, unit: &Unit, step: &Head) {
@@ -161,8 +169,9 @@ impl Walk<'_> {
         let bias = step.projection.bias.map(|slot| pass.vector(unit, slot));
         let (logits, width) = self.buffer(Buffer::Logits);
         let rows = pass.input.logit_rows.len();
-        let input = self.prepare(Buffer::Selected, rows, None, Forms::of(std::iter::once(matrix)));
-        self.sweep(&[Some(matrix), None, None, None], input, &mut |_, group, row, values| {
+        let forms = Forms::of(std::iter::once(matrix));
+        let source = Source { buffer: Buffer::Selected, rows, norm: None, forms };
+        self.sweep(&[Some(matrix), None, None, None], source, &mut |_, group, row, values| {
             let first = group * GROUP_ROWS;
             let count = GROUP_ROWS.min(width - first);
             // SAFETY: this group of this row belongs to a claimed chunk.
@@ -172,84 +181,94 @@ impl Walk<'_> {
                 out.iter_mut().for_each(|logit| *logit = cap * (*logit / cap).tanh());
             }
         });
-        self.next_phase();
     }
 
-    /// Norms and quantises the rows of `buffer`. A single row is prepared by every thread for itself, which is cheaper
-    /// than a barrier; more rows are shared out.
-    fn prepare(&mut self, buffer: Buffer, rows: usize, norm: Option<(&Unit, &Norm)>, forms: Forms) -> Input {
+    /// Norms and quantises the rows of `source.buffer`. A single row is left to be prepared by every thread for itself,
+    /// which is cheaper than another phase; more rows are shared out.
+    fn prepare(&mut self, source: Source<'_>) -> Input {
         let exe = self.pass.exe;
-        let (source, width) = self.buffer(buffer);
         let scratch = &exe.scratch;
-        let blocks = scratch.input_width / 32;
-        if rows == 1 {
-            let plain_at = self.worker.index * scratch.input_width;
-            let plain = scratch.own_plain.part(plain_at, scratch.input_width);
-            let codes = scratch.own_codes.part(self.worker.index * blocks, blocks);
-            // SAFETY: these windows are this thread's own.
-            unsafe { self.prepare_row(source, width, 0, norm, forms, (plain, 0), (codes, 0)) };
-            let plain = if norm.is_some() { plain } else { source };
-            return Input { plain, plain_width: width, codes, codes_width: blocks, rows };
+        let (from, width) = self.buffer(source.buffer);
+        let own = source.rows == 1;
+        let index = if own { self.worker.index } else { 0 };
+        // A row's blocks, then its second planes.
+        let blocks = 2 * (scratch.input_width / 32);
+        let (plain, codes) = if own {
+            let plain = scratch.own_plain.part(index * scratch.input_width, scratch.input_width);
+            (plain, scratch.own_codes.part(index * blocks, blocks))
+        } else {
+            (scratch.plain, scratch.codes)
+        };
+        let mut input =
+            Input { plain, plain_width: width, codes, codes_width: blocks, fine_offset: blocks / 2, rows: source.rows };
+        if !own {
+            self.phase(source.rows, self.row_chunk(source.rows), |walk, chunk| {
+                for row in chunk {
+                    // SAFETY: this row was claimed by this thread.
+                    unsafe { walk.prepare_row(source, row, input) };
+                }
+            });
         }
-        while let Some(chunk) = self.claim(rows, self.row_chunk(rows)) {
-            for row in chunk {
-                let (plain, codes) = ((scratch.plain, row * width), (scratch.codes, row * blocks));
-                // SAFETY: this row was claimed by this thread.
-                unsafe { self.prepare_row(source, width, row, norm, forms, plain, codes) };
-            }
+        if source.norm.is_none() {
+            input.plain = from;
         }
-        self.next_phase();
-        let plain = if norm.is_some() { scratch.plain } else { source };
-        Input { plain, plain_width: width, codes: scratch.codes, codes_width: blocks, rows }
+        input
+    }
+
+    /// Prepares a single row for this thread, if this is the first chunk it claims of a product.
+    fn prepare_own(&self, source: Source<'_>, input: Input, prepared: &mut bool) {
+        if source.rows == 1 && !*prepared {
+            let scratch = &self.pass.exe.scratch;
+            let plain = scratch.own_plain.part(self.worker.index * scratch.input_width, scratch.input_width);
+            // SAFETY: the thread's own window; the source is settled while a chunk of this phase is held.
+            unsafe { self.prepare_row(source, 0, Input { plain, ..input }) };
+            *prepared = true;
+        }
     }
 
     /// # Safety
-    /// No other thread uses the output windows' rows.
-    #[expect(clippy::too_many_arguments, reason = "one row of prepare, split out to be shared by its two cases")]
-    unsafe fn prepare_row(
-        &self,
-        source: Shared<f32>,
-        width: usize,
-        row: usize,
-        norm: Option<(&Unit, &Norm)>,
-        forms: Forms,
-        (plain, plain_at): (Shared<f32>, usize),
-        (codes, codes_at): (Shared<ActivationBlock>, usize),
-    ) {
+    /// The source row is settled, and no other thread uses the row of `to`.
+    unsafe fn prepare_row(&self, source: Source<'_>, row: usize, to: Input) {
         let exe = self.pass.exe;
-        // SAFETY: the source was written in an earlier phase; the outputs are the caller's.
+        let (from, width) = self.buffer(source.buffer);
+        // SAFETY: the caller's promise.
         unsafe {
-            let mut from = source.slice(row * width, width).as_ptr();
-            if let Some((unit, norm)) = norm {
-                let to = plain.slice_mut(plain_at, width).as_mut_ptr();
-                (exe.kernels.norm)(from, self.pass.vector(unit, norm.weight).as_ptr(), norm.epsilon, width, to);
-                from = to;
+            let mut from = from.slice(row * width, width).as_ptr();
+            if let Some((unit, norm)) = source.norm {
+                let plain = to.plain.slice_mut(row * to.plain_width, width).as_mut_ptr();
+                (exe.kernels.norm)(from, self.pass.vector(unit, norm.weight).as_ptr(), norm.epsilon, width, plain);
+                from = plain;
             }
-            if forms.codes {
-                let to = codes.slice_mut(codes_at, width / 32).as_mut_ptr();
-                (exe.kernels.quantize)(from, width / 32, to);
+            if source.forms.codes {
+                let blocks = width / 32;
+                let codes = to.codes.slice_mut(row * to.codes_width, blocks).as_mut_ptr();
+                let fine = to.codes.slice_mut(row * to.codes_width + to.fine_offset, blocks).as_mut_ptr();
+                (exe.kernels.quantize)(from, blocks, codes, fine);
             }
         }
     }
 
     /// Multiplies all groups of the parts with all rows; `sink` gets each result once.
-    fn sweep(&mut self, parts: &[Option<&Matrix>; PARTS_MAX], input: Input, sink: &mut Sink<'_>) {
+    fn sweep(&mut self, parts: &[Option<&Matrix>; PARTS_MAX], source: Source<'_>, sink: &mut Sink<'_>) {
+        let input = self.prepare(source);
+        let mut prepared = false;
         let total: usize = parts.iter().flatten().map(|matrix| matrix.groups()).sum();
         let chunk = self.group_chunk(parts.iter().flatten().copied(), total, input.rows);
         let mut output: TileOutput = [[[0.0; GROUP_ROWS]; 2]; TILE_ROWS_MAX];
-        while let Some(claimed) = self.claim(total, chunk) {
+        self.phase(total, chunk, |walk, claimed| {
+            walk.prepare_own(source, input, &mut prepared);
             let mut before = 0;
             for (part, matrix) in parts.iter().flatten().enumerate() {
                 let first = claimed.start.max(before) - before;
                 let last = claimed.end.min(before + matrix.groups()).saturating_sub(before);
                 before += matrix.groups();
                 if first < last {
-                    self.sweep_part(matrix, first..last, input, &mut output, &mut |group, row, values| {
+                    walk.sweep_part(matrix, first..last, input, &mut output, &mut |group, row, values| {
                         sink(part, group, row, values);
                     });
                 }
             }
-        }
+        });
     }
 
     fn sweep_part(
@@ -289,24 +308,22 @@ impl Walk<'_> {
     }
 
     /// As [`Walk::sweep`] for two matrices of equal shape whose groups are wanted together.
-    fn sweep_pairs(
-        &mut self,
-        matrices: [&Matrix; 2],
-        input: Input,
-        sink: &mut PairSink<'_>,
-    ) {
+    fn sweep_pairs(&mut self, matrices: [&Matrix; 2], source: Source<'_>, sink: &mut PairSink<'_>) {
+        let input = self.prepare(source);
+        let mut prepared = false;
         let total = matrices[0].groups();
         let chunk = self.group_chunk(matrices.into_iter(), total, input.rows);
         let in_place = |matrix: &Matrix| matches!(matrix.storage, crate::matrix::Storage::Blocks { .. });
-        let together = !matrices.iter().any(|matrix| in_place(matrix))
-            && std::ptr::fn_addr_eq(matrices[0].tile, matrices[1].tile);
+        let together =
+            !matrices.iter().any(|matrix| in_place(matrix)) && std::ptr::fn_addr_eq(matrices[0].tile, matrices[1].tile);
         let mut output: TileOutput = [[[0.0; GROUP_ROWS]; 2]; TILE_ROWS_MAX];
         let mut second: TileOutput = output;
-        while let Some(claimed) = self.claim(total, chunk) {
+        self.phase(total, chunk, |walk, claimed| {
+            walk.prepare_own(source, input, &mut prepared);
             let row_step = if matrices.iter().any(|m| in_place(m)) { input.rows } else { TILE_ROWS_MAX };
             for first_row in (0..input.rows).step_by(row_step) {
                 for group in claimed.clone() {
-                    let [a, b] = &mut self.columns;
+                    let [a, b] = &mut walk.columns;
                     let addresses = [matrices[0].group(group, a), matrices[1].group(group, b)];
                     let last_row = (first_row + row_step).min(input.rows);
                     for row in (first_row..last_row).step_by(TILE_ROWS_MAX) {
@@ -331,7 +348,7 @@ impl Walk<'_> {
                     }
                 }
             }
-        }
+        });
     }
 
     /// Groups in a claimed chunk: what stays in cache while all rows sweep over it, and enough chunks to share out.
@@ -352,12 +369,24 @@ fn tile_args(
     row: usize,
     row_count: usize,
 ) -> TileArgs {
-    let (activations, activation_stride) = if matrix.reads_codes() {
-        (input.codes.address(row * input.codes_width).cast(), input.codes_width * size_of::<ActivationBlock>())
+    let (activations, activation_stride, fine) = if matrix.reads_codes() {
+        let first = row * input.codes_width;
+        let fine = input.codes.address(first + input.fine_offset);
+        (input.codes.address(first).cast(), input.codes_width * size_of::<ActivationBlock>(), fine)
     } else {
-        (input.plain.address(row * input.plain_width).cast(), input.plain_width * size_of::<f32>())
+        let activations = input.plain.address(row * input.plain_width).cast();
+        (activations, input.plain_width * size_of::<f32>(), std::ptr::null())
     };
-    TileArgs { groups, group_count, activations, activation_stride, row_count, columns: matrix.columns }
+    TileArgs {
+        groups,
+        group_count,
+        activations,
+        activation_stride,
+        fine,
+        fine_stride: input.codes_width,
+        row_count,
+        columns: matrix.columns,
+    }
 }
 
 /// Writes the leading values, plus the bias.

@@ -10,7 +10,7 @@ impl Walk<'_> {
     pub(super) fn rotations(&mut self) {
         let (pass, exe) = (self.pass, self.pass.exe);
         let rows = pass.input.rows();
-        while let Some(chunk) = self.claim(rows, self.row_chunk(rows)) {
+        self.phase(rows, self.row_chunk(rows), |_, chunk| {
             for row in chunk {
                 for (table, rope) in exe.ropes.iter().enumerate() {
                     let at = (table * exe.bucket.rows + row) * 2 * exe.rope_pairs;
@@ -25,8 +25,7 @@ impl Walk<'_> {
                     }
                 }
             }
-        }
-        self.next_phase();
+        });
     }
 
     pub(super) fn embed(&mut self, unit: &Unit, step: &Embed) {
@@ -36,7 +35,7 @@ impl Walk<'_> {
         let table = exe.weights[index.0 as usize].table.as_ref().expect("checked before the pass");
         let codec = spec.format.codec().expect("the program builder refuses formats without a codec");
         let (rows, width) = (pass.input.rows(), exe.program.sizes.hidden);
-        while let Some(chunk) = self.claim(rows, self.row_chunk(rows)) {
+        self.phase(rows, self.row_chunk(rows), |_, chunk| {
             for row in chunk {
                 // SAFETY: this row was claimed by this thread.
                 let out = unsafe { exe.scratch.hidden.slice_mut(row * width, width) };
@@ -46,8 +45,7 @@ impl Walk<'_> {
                     out.iter_mut().for_each(|value| *value *= step.scale);
                 }
             }
-        }
-        self.next_phase();
+        });
     }
 
     pub(super) fn rope_store(&mut self, unit: &Unit, step: &RopeStore, rope: usize, layer: usize) {
@@ -58,7 +56,7 @@ impl Walk<'_> {
         let norm_of = |norm: &Option<Norm>| norm.as_ref().map(|n| (pass.vector(unit, n.weight), n.epsilon));
         let (query_norm, key_norm) = (norm_of(&step.query_norm), norm_of(&step.key_norm));
         let pairs = step.rope.frequencies.len();
-        while let Some(chunk) = self.claim(rows, self.row_chunk(rows)) {
+        self.phase(rows, self.row_chunk(rows), |walk, chunk| {
             for row in chunk {
                 // SAFETY: this row was claimed by this thread.
                 let qkv = unsafe { exe.scratch.qkv.slice_mut(row * width, width) };
@@ -78,10 +76,9 @@ impl Walk<'_> {
                         rotate(vector, step.rope.kind, cosines, sines);
                     }
                 }
-                self.store(row, layer, keys, &values[..step.kv_heads * head]);
+                walk.store(row, layer, keys, &values[..step.kv_heads * head]);
             }
-        }
-        self.next_phase();
+        });
     }
 
     /// Writes a row's keys and values into its page.
@@ -112,7 +109,7 @@ impl Walk<'_> {
         let (pass, exe) = (self.pass, self.pass.exe);
         let width = exe.program.sizes.hidden;
         let rows = pass.input.logit_rows;
-        while let Some(chunk) = self.claim(rows.len(), self.row_chunk(rows.len())) {
+        self.phase(rows.len(), self.row_chunk(rows.len()), |_, chunk| {
             for index in chunk {
                 // SAFETY: `hidden` was written in an earlier phase; this row of `selected` is this thread's.
                 unsafe {
@@ -120,8 +117,7 @@ impl Walk<'_> {
                     exe.scratch.selected.slice_mut(index * width, width).copy_from_slice(from);
                 }
             }
-        }
-        self.next_phase();
+        });
     }
 
     pub(super) fn norm_selected(&mut self, unit: &Unit, step: &Norm) {
@@ -129,7 +125,7 @@ impl Walk<'_> {
         let width = exe.program.sizes.hidden;
         let rows = pass.input.logit_rows.len();
         let weight = pass.vector(unit, step.weight);
-        while let Some(chunk) = self.claim(rows, self.row_chunk(rows)) {
+        self.phase(rows, self.row_chunk(rows), |_, chunk| {
             for row in chunk {
                 // SAFETY: this row was claimed by this thread.
                 unsafe {
@@ -137,8 +133,7 @@ impl Walk<'_> {
                     (exe.kernels.norm)(at, weight.as_ptr(), step.epsilon, width, at);
                 }
             }
-        }
-        self.next_phase();
+        });
     }
 }
 

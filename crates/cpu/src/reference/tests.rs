@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use program::{
-    Activation, Attention, Embed, Head, LinearAdd, Norm, NormGatedLinear, NormLinear, PageTable, ProgramBuilder,
-    Projection, RopeKind, RopeStore, RopeTable, Sizes, Slot, TensorSpec,
+    Activation, Attention, Embed, Head, KvFormat, LinearAdd, Norm, NormGatedLinear, NormLinear, PageTable,
+    ProgramBuilder, Projection, RopeKind, RopeStore, RopeTable, Sizes, Slot, TensorSpec,
 };
 
 use super::steps::{activated, dot, normalise, rotate, soft_capped, softmax};
@@ -153,8 +153,8 @@ struct Running {
 }
 
 impl Running {
-    fn submit(&mut self, segment: Segment, input: &PassInput<'_>) -> Result<Fence, BackendError> {
-        self.backend.submit(self.executable, &segment, input)
+    fn submit(&mut self, segment: &Segment, input: &PassInput<'_>) -> Result<Fence, BackendError> {
+        self.backend.submit(self.executable, segment, input)
     }
 
     fn read(&mut self, buffer: Buffer, rows: Range<usize>) -> Vec<f32> {
@@ -173,8 +173,6 @@ fn ends() -> Running {
     tiny.backend(Vec::new(), prologue, epilogue, PLAN)
 }
 
-use program::KvFormat;
-
 fn pages(pages: &[u32]) -> PageTable {
     PageTable { pages: pages.to_vec() }
 }
@@ -190,7 +188,7 @@ fn embedding_scales_and_the_epilogue_selects_norms_and_caps() {
         page_tables: &tables,
         logit_rows: &[0, 2],
     };
-    running.submit(Segment::whole(&running.program.clone()), &input).unwrap();
+    running.submit(&Segment::whole(&running.program.clone()), &input).unwrap();
     assert_near(&running.read(Buffer::Hidden, 0..3), &[3.0, 4.0, 2.0, 0.0, 0.0, 2.0]);
     // (3, 4) has the root mean square √12.5 and (0, 2) has √2.
     let cap = |value: f32| 4.0 * (value / 4.0).tanh();
@@ -240,7 +238,7 @@ fn attend(running: &mut Running, positions: &[u32], table: &PageTable) -> Vec<f3
         page_tables: std::slice::from_ref(table),
         logit_rows: &[],
     };
-    running.submit(Segment { prologue: true, layers: 0..1, epilogue: false }, &input).unwrap();
+    running.submit(&Segment { prologue: true, layers: 0..1, epilogue: false }, &input).unwrap();
     running.read(Buffer::Attention, 0..3)
 }
 
@@ -325,7 +323,7 @@ fn head_norms_apply_before_rotation() {
         page_tables: std::slice::from_ref(&table),
         logit_rows: &[],
     };
-    running.submit(Segment { prologue: true, layers: 0..1, epilogue: false }, &input).unwrap();
+    running.submit(&Segment { prologue: true, layers: 0..1, epilogue: false }, &input).unwrap();
     // (1, 1) weighted is (1, 2) and (3, 4); a quarter turn makes (-2, 1) and (-4, 3); values stay.
     assert_near(&running.read(Buffer::Qkv, 0..1), &[-2.0, 1.0, -4.0, 3.0, 1.0, 1.0]);
 }
@@ -360,7 +358,7 @@ fn gated_products_are_biased_post_normed_and_added() {
         page_tables: std::slice::from_ref(&table),
         logit_rows: &[],
     };
-    running.submit(Segment { prologue: true, layers: 0..1, epilogue: false }, &input).unwrap();
+    running.submit(&Segment { prologue: true, layers: 0..1, epilogue: false }, &input).unwrap();
     // The normed row is (1, 1): silu(1) · (1 + 2). Down gives (g, -g), normed (1, -1), weighted (5, -7), plus (2, 2).
     assert_near(&running.read(Buffer::Gated, 0..1), &[0.731_058_6 * 3.0]);
     assert_near(&running.read(Buffer::Hidden, 0..1), &[7.0, -5.0]);
@@ -391,12 +389,12 @@ fn passes_that_break_a_promise_are_refused() {
     ];
     let whole = Segment::whole(&running.program);
     for (expected, input) in refused {
-        let error = running.submit(whole.clone(), &input).unwrap_err();
+        let error = running.submit(&whole, &input).unwrap_err();
         assert!(matches!(error, BackendError::InvalidPass { what, .. } if what == expected), "{expected}: {error}");
     }
-    running.submit(whole.clone(), &fine).unwrap();
+    running.submit(&whole, &fine).unwrap();
     let beyond = Segment { layers: 0..1, ..whole };
-    assert!(matches!(running.submit(beyond, &fine), Err(BackendError::InvalidPass { .. })));
+    assert!(matches!(running.submit(&beyond, &fine), Err(BackendError::InvalidPass { .. })));
 }
 
 #[test]

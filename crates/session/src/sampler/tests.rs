@@ -133,6 +133,48 @@ fn each_stage_acts_through_the_chain() {
     assert_eq!(seen(&SamplerConfig { xtc_probability: 1.0, xtc_threshold: 0.51, ..plain() }, &logits), [0, 1, 2, 3, 4]);
 }
 
+fn numbers<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> Vec<T> {
+    text.split_whitespace().map(|number| number.parse().unwrap()).collect()
+}
+
+#[test]
+fn leaves_the_tokens_that_llama_cpp_leaves() {
+    for line in include_str!("../../tests/fixtures/llama_cpp_sampler.txt").lines() {
+        let fields: Vec<&str> = line.split(';').collect();
+        let settings: Vec<f32> = numbers(fields[0]);
+        let logits: Vec<f32> = numbers(fields[1]);
+        let config = SamplerConfig {
+            penalty_last_n: settings[0] as i32,
+            repeat_penalty: settings[1],
+            frequency_penalty: settings[2],
+            presence_penalty: settings[3],
+            dry_multiplier: settings[4],
+            dry_allowed_length: settings[5] as i32,
+            dry_penalty_last_n: settings[6] as i32,
+            top_n_sigma: settings[7],
+            top_k: settings[8] as i32,
+            typical_p: settings[9],
+            top_p: settings[10],
+            min_p: settings[11],
+            xtc_probability: if settings[12] < 0.0 { 0.0 } else { 1.0 },
+            xtc_threshold: settings[12].max(0.0),
+            // Levels whatever is left, so that few draws find all of it.
+            temperature: 1e6,
+            ..SamplerConfig::llama_cpp_defaults()
+        };
+        let run = |config: SamplerConfig, count: usize| {
+            let mut sampler = sampler(config, &logits, 1);
+            numbers(fields[2]).into_iter().for_each(|token| sampler.accept(token));
+            let mut drawn: Vec<u32> = (0..count).map(|_| sampler.sample(&logits).unwrap()).collect();
+            drawn.sort_unstable();
+            drawn.dedup();
+            drawn
+        };
+        assert_eq!(run(config.clone(), 1500), numbers::<u32>(fields[3]), "{line}");
+        assert_eq!(run(SamplerConfig { temperature: 0.0, ..config }, 1), numbers::<u32>(fields[4]), "{line}");
+    }
+}
+
 #[test]
 fn the_same_seed_draws_the_same_tokens() {
     let logits = noise(3000);

@@ -13,7 +13,8 @@ pub(super) fn sigma_floor(logits: &[f32], highest: f32, n: f32) -> f32 {
 }
 
 /// Keeps the tokens whose surprise is nearest to the entropy, until their probabilities exceed `p`.
-/// Their order afterwards is by that distance.
+/// Their order afterwards is by that distance. Tokens of probability 0 add nothing to the entropy; in llama.cpp they
+/// make it NaN, so after top-n-sigma the two differ.
 pub(super) fn typical(candidates: &mut Candidates, p: f32, scratch: &mut Vec<(f32, Candidate)>) {
     candidates.softmax();
     let entropy = candidates.entropy();
