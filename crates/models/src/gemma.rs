@@ -1,0 +1,23 @@
+//! Gemma 1: embeddings scaled by √hidden, GELU gates. Converters have added the 1 to its norm weights already.
+
+use program::{Activation, Program, RopeKind};
+
+use crate::blocks::{Ends, Layer, decoder};
+use crate::config::Config;
+use crate::error::ModelError;
+use crate::source::ModelSource;
+
+pub(crate) fn build(source: &ModelSource<'_>) -> Result<Program, ModelError> {
+    let config = Config::read(source)?;
+    let layer = Layer {
+        rope: config.rope.table(RopeKind::Half),
+        head_norms: false,
+        score_scale: config.attention_scale(),
+        score_soft_cap: None,
+        window: None,
+        activation: Activation::GeluTanh,
+        post_norms: false,
+    };
+    let ends = Ends { embedding_scale: (config.hidden as f32).sqrt(), logit_soft_cap: None };
+    decoder(source, &config, ends, |_| layer.clone())
+}
