@@ -9,6 +9,8 @@
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of TileArgs")]
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
 use crate::activations::ActivationBlock;
 use crate::arch::Isa;
 use crate::kernels::codes::Codes;
@@ -201,30 +203,48 @@ unsafe fn record<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
         low[row] = [isa.splat_i32(first); GROUPS];
         high[row] = [isa.splat_i32(second); GROUPS];
     }
+    // Fences keep the compiler from loading all quads at once, which would spill the sums. They cost no instruction.
     quad_pair::<I, C, ROWS, GROUPS, 0>(isa, records, rows, split, &mut low, &mut high);
+    compiler_fence(Ordering::SeqCst);
     quad_pair::<I, C, ROWS, GROUPS, 1>(isa, records, rows, split, &mut low, &mut high);
+    compiler_fence(Ordering::SeqCst);
     quad_pair::<I, C, ROWS, GROUPS, 2>(isa, records, rows, split, &mut low, &mut high);
+    compiler_fence(Ordering::SeqCst);
     quad_pair::<I, C, ROWS, GROUPS, 3>(isa, records, rows, split, &mut low, &mut high);
+    compiler_fence(Ordering::SeqCst);
+    // Rows outside, groups inside: an activation is broadcast once and used at once, so that nothing spills.
+    let mut scales = [isa.splat(0.0); GROUPS];
     for group in 0..GROUPS {
-        let scale = C::scale(isa, headers[group], records[group], 0);
+        scales[group] = C::scale(isa, headers[group], records[group], 0);
+    }
+    for row in 0..ROWS {
+        let step = isa.splat((*rows[row]).scale);
+        for group in 0..GROUPS {
+            let dot = if C::HALVES || !split { low[row][group] } else { isa.add_i32(low[row][group], high[row][group]) };
+            sums[row][group] = isa.fma(isa.to_f32(dot), isa.mul(scales[group], step), sums[row][group]);
+        }
+    }
+    if C::HALVES {
+        for group in 0..GROUPS {
+            scales[group] = C::scale(isa, headers[group], records[group], 1);
+        }
         for row in 0..ROWS {
-            let block = &*rows[row];
-            let step = isa.splat(block.scale);
-            let sum = &mut sums[row][group];
-            if C::HALVES {
-                *sum = isa.fma(isa.to_f32(low[row][group]), isa.mul(scale, step), *sum);
-                let scale = C::scale(isa, headers[group], records[group], 1);
-                *sum = isa.fma(isa.to_f32(high[row][group]), isa.mul(scale, step), *sum);
-            } else {
-                let dot = if split { isa.add_i32(low[row][group], high[row][group]) } else { low[row][group] };
-                *sum = isa.fma(isa.to_f32(dot), isa.mul(scale, step), *sum);
+            let step = isa.splat((*rows[row]).scale);
+            for group in 0..GROUPS {
+                let dot = isa.to_f32(high[row][group]);
+                sums[row][group] = isa.fma(dot, isa.mul(scales[group], step), sums[row][group]);
             }
         }
-        if C::MINIMUM {
-            let minimum = C::minimum(isa, headers[group], records[group]);
-            for row in 0..ROWS {
-                let scaled_sum = isa.splat((*rows[row]).scaled_sum);
-                sums[row][group] = isa.fma(minimum, scaled_sum, sums[row][group]);
+    }
+    if C::MINIMUM {
+        let mut minimums = scales;
+        for group in 0..GROUPS {
+            minimums[group] = C::minimum(isa, headers[group], records[group]);
+        }
+        for row in 0..ROWS {
+            let scaled_sum = isa.splat((*rows[row]).scaled_sum);
+            for group in 0..GROUPS {
+                sums[row][group] = isa.fma(minimums[group], scaled_sum, sums[row][group]);
             }
         }
     }
@@ -240,25 +260,27 @@ unsafe fn quad_pair<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize, co
     low: &mut [[I::I32; GROUPS]; ROWS],
     high: &mut [[I::I32; GROUPS]; ROWS],
 ) {
-    for group in 0..GROUPS {
-        let [first, second] = C::quads::<I, PAIR>(isa, records[group]);
-        for row in 0..ROWS {
-            let quads = (*rows[row]).codes.as_ptr().cast::<i32>();
-            let (a, b) = (quads.add(PAIR).read_unaligned(), quads.add(PAIR + 4).read_unaligned());
-            let lower = &mut low[row][group];
-            if C::BYTES {
-                *lower = isa.dot_biased(*lower, first, a);
-            } else {
-                *lower = isa.dot(*lower, first, a);
-            }
-            let upper = if split { &mut high[row][group] } else { lower };
-            if C::BYTES {
-                *upper = isa.dot_biased(*upper, second, b);
-            } else {
-                *upper = isa.dot(*upper, second, b);
-            }
+    let mut weights = [C::quads::<I, PAIR>(isa, records[0]); GROUPS];
+    for group in 1..GROUPS {
+        weights[group] = C::quads::<I, PAIR>(isa, records[group]);
+    }
+    for row in 0..ROWS {
+        let quads = (*rows[row]).codes.as_ptr().cast::<i32>();
+        let a = quads.add(PAIR).read_unaligned();
+        for group in 0..GROUPS {
+            low[row][group] = dot::<I, C>(isa, low[row][group], weights[group][0], a);
+        }
+        let b = quads.add(PAIR + 4).read_unaligned();
+        for group in 0..GROUPS {
+            let sum = if split { &mut high[row][group] } else { &mut low[row][group] };
+            *sum = dot::<I, C>(isa, *sum, weights[group][1], b);
         }
     }
+}
+
+#[inline(always)]
+unsafe fn dot<I: Isa, C: Codes>(isa: I, sum: I::I32, weights: I::U8, quad: i32) -> I::I32 {
+    if C::BYTES { isa.dot_biased(sum, weights, quad) } else { isa.dot(sum, weights, quad) }
 }
 
 macro_rules! plain {

@@ -90,7 +90,7 @@ pub(crate) unsafe fn quantize<I: Isa>(
 }
 
 /// How far above the row's mean square a block's largest square lies for it to get a second plane.
-const OUTLIER: f32 = 2.0;
+const OUTLIER: f32 = 4.0;
 
 #[inline(always)]
 unsafe fn quantize_block<I: Isa>(isa: I, low: I::F32, high: I::F32, largest: f32, to: &mut ActivationBlock) {
