@@ -5,7 +5,7 @@ use session::{Engine, GenerateConfig, Sequence};
 use text::stop::StopMatcher;
 use text::{EncodeOptions, StreamDecoder, StreamOptions, StreamStart, Tokenizer};
 
-pub use session::{FinishReason, Timings};
+pub use session::{FinishReason, Speculation, Timings};
 
 use crate::Error;
 
@@ -26,6 +26,8 @@ pub struct GenerateOptions {
     pub ignore_end: bool,
     /// Show control tokens in the text.
     pub show_special: bool,
+    /// Whether to guess ahead; `None` guesses at temperature 0. The tokens are the same either way.
+    pub speculation: Option<Speculation>,
 }
 
 impl GenerateOptions {
@@ -40,6 +42,7 @@ impl GenerateOptions {
             dry_breakers: ["\n", ":", "\"", "*"].map(str::to_owned).to_vec(),
             ignore_end: false,
             show_special: false,
+            speculation: None,
         }
     }
 
@@ -99,7 +102,9 @@ impl<'m> Generation<'m> {
         options: &GenerateOptions,
     ) -> Result<Generation<'m>, Error> {
         let mut config = options.sampler.clone();
-        config.dry_sequence_breakers = breakers(tokenizer, &options.dry_breakers);
+        if config.dry_multiplier != 0.0 {
+            config.dry_sequence_breakers = breakers(tokenizer, &options.dry_breakers);
+        }
         let seed = options.seed.unwrap_or_else(random_seed);
         let sampler =
             Sampler::new(config, engine.program().sizes.vocabulary, seed).map_err(session::SessionError::from)?;
@@ -107,7 +112,10 @@ impl<'m> Generation<'m> {
         // The last token is computed again: its logits are needed.
         let shared = sequence.tokens().iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         engine.truncate(sequence, shared.min(prompt.len().saturating_sub(1)));
-        let config = GenerateConfig { tokens_max: options.tokens_max, end_ids };
+        let greedy = options.sampler.temperature <= 0.0;
+        let guess = if greedy { Speculation::PromptLookup } else { Speculation::Off };
+        let speculation = options.speculation.unwrap_or(guess);
+        let config = GenerateConfig { tokens_max: options.tokens_max, end_ids, speculation };
         let inner = session::Generation::new(engine, sequence, sampler, &prompt, config)?;
         let show = StreamOptions { skip_special: !options.show_special, start: StreamStart::Continuation };
         Ok(Generation {
@@ -174,10 +182,16 @@ impl Iterator for Generation<'_> {
     }
 }
 
-/// Token sequences of the breaker texts.
+/// Token sequences that a repetition does not reach across: the texts as tokens, and every token that contains one.
 fn breakers(tokenizer: &Tokenizer, texts: &[String]) -> Vec<Vec<u32>> {
     let options = EncodeOptions { add_special: false, parse_special: false };
-    texts.iter().map(|text| tokenizer.encode(text, options).ids).filter(|ids| !ids.is_empty()).collect()
+    let whole = texts.iter().map(|text| tokenizer.encode(text, options).ids).filter(|ids| !ids.is_empty());
+    let count = u32::try_from(tokenizer.token_count()).unwrap_or(u32::MAX);
+    let containing = (0..count).filter(|id| {
+        let bytes = tokenizer.token_bytes(*id).unwrap_or_default();
+        texts.iter().any(|text| !text.is_empty() && bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+    });
+    whole.chain(containing.map(|id| vec![id])).collect()
 }
 
 /// From the standard library's hash keys, which the system seeds.

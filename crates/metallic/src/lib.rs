@@ -31,7 +31,7 @@ pub mod prompt;
 pub use chat::Chat;
 pub use device::Device;
 pub use error::Error;
-pub use generate::{Event, FinishReason, GenerateOptions, Generation, Timings};
+pub use generate::{Event, FinishReason, GenerateOptions, Generation, Speculation, Timings};
 pub use model::{LoadOptions, LoadStage, Model};
 pub use perplexity::Perplexity;
 pub use prompt::{Prompt, TemplateOrigin};

@@ -150,6 +150,11 @@ impl Engine {
         self.bucket.rows
     }
 
+    /// Rows of a pass that may want logits.
+    pub fn logit_rows_max(&self) -> usize {
+        self.bucket.logit_rows
+    }
+
     /// Takes the per-step costs since the last call.
     pub fn take_ledger(&mut self) -> Vec<LedgerRow> {
         self.backend.take_ledger()
@@ -187,6 +192,42 @@ impl Engine {
     pub fn next_logits(&mut self, sequence: &mut Sequence, tokens: &[u32]) -> Result<&[f32], SessionError> {
         let last = u32::try_from(tokens.len()).unwrap_or(u32::MAX).checked_sub(1).ok_or(SessionError::EmptyPrompt)?;
         self.pass(sequence, tokens, &[last])
+    }
+
+    /// Appends `tokens`, at most [`Engine::rows_max`] and [`Engine::logit_rows_max`], and returns the logits after each:
+    /// (tokens, vocabulary).
+    pub fn each_logits(&mut self, sequence: &mut Sequence, tokens: &[u32]) -> Result<&[f32], SessionError> {
+        let rows: Vec<u32> = (0..u32::try_from(tokens.len()).unwrap_or(u32::MAX)).collect();
+        self.pass(sequence, tokens, &rows)
+    }
+
+    /// Appends one token to each sequence in a single pass and returns the logits after each: (sequences, vocabulary).
+    /// A sequence gets the same bits as alone.
+    ///
+    /// At most [`Engine::rows_max`] and [`Engine::logit_rows_max`] sequences.
+    pub fn batch_logits(&mut self, rows: &mut [(&mut Sequence, u32)]) -> Result<&[f32], SessionError> {
+        for (sequence, token) in rows.iter_mut() {
+            self.check(sequence, &[*token])?;
+            let positions = sequence.len() + 1;
+            self.pages.grow(&mut sequence.pages, positions)?;
+        }
+        let tokens: Vec<u32> = rows.iter().map(|(_, token)| *token).collect();
+        let positions: Vec<u32> = rows.iter().map(|(sequence, _)| sequence.len() as u32).collect();
+        let tables: Vec<PageTable> = rows.iter().map(|(sequence, _)| sequence.pages.clone()).collect();
+        let indices: Vec<u32> = (0..rows.len() as u32).collect();
+        let input = PassInput {
+            tokens: &tokens,
+            positions: &positions,
+            sequences: &indices,
+            page_tables: &tables,
+            logit_rows: &indices,
+        };
+        let fence = self.backend.submit(self.executable, &Segment::whole(&self.program), &input)?;
+        self.backend.wait(fence)?;
+        for (sequence, token) in rows.iter_mut() {
+            sequence.tokens.push(*token);
+        }
+        self.read_logits(rows.len())
     }
 
     /// Appends all `tokens` in chunks and calls `sink(position, logits)` for each position that `wanted` accepts.

@@ -1,9 +1,11 @@
 //! Generation as an iterator of events. Dropping it cancels, also between the chunks of a prefill.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::SessionError;
 use crate::engine::{Engine, Sequence};
+use crate::lookup::{Lookup, Speculation};
 use crate::sampler::Sampler;
 
 /// When to end.
@@ -13,6 +15,8 @@ pub struct GenerateConfig {
     pub tokens_max: Option<usize>,
     /// Ids that end the answer; the last event carries none of them.
     pub end_ids: Vec<u32>,
+    /// Whether to guess ahead; the tokens are the same either way.
+    pub speculation: Speculation,
 }
 
 /// Why generation ended.
@@ -33,8 +37,10 @@ pub struct Timings {
     pub prefill_tokens: usize,
     /// Wall time of the passes after the prompt's, sampling included.
     pub decode: Duration,
-    /// Passes after the prompt's. The first generated token comes from the prompt's last pass.
+    /// Tokens chosen by those passes. The first generated token comes from the prompt's last pass.
     pub decode_tokens: usize,
+    /// Passes after the prompt's: fewer than tokens where guesses were right.
+    pub decode_passes: usize,
 }
 
 /// What happened.
@@ -74,7 +80,10 @@ pub struct Generation<'e> {
     prompt: Vec<u32>,
     done: usize,
     /// Chosen, not yet told.
-    chosen: Option<u32>,
+    chosen: VecDeque<u32>,
+    lookup: Option<Lookup>,
+    /// Fastest pass of one token so far, to weigh guesses against.
+    single_pass: Duration,
     /// Told, not yet computed.
     told: Option<u32>,
     told_count: usize,
@@ -106,6 +115,10 @@ impl<'e> Generation<'e> {
         for token in &prompt[..held] {
             sampler.accept(*token);
         }
+        let mut lookup = (config.speculation == Speculation::PromptLookup).then(Lookup::new);
+        if let Some(lookup) = &mut lookup {
+            prompt.iter().for_each(|token| lookup.push(*token));
+        }
         Ok(Generation {
             engine,
             sequence,
@@ -113,7 +126,9 @@ impl<'e> Generation<'e> {
             config,
             prompt: prompt[held..].to_vec(),
             done: 0,
-            chosen: None,
+            chosen: VecDeque::new(),
+            lookup,
+            single_pass: Duration::MAX,
             told: None,
             told_count: 0,
             timings: Timings::default(),
@@ -134,23 +149,56 @@ impl<'e> Generation<'e> {
         if self.told_count >= limit {
             return Ok(self.finish(FinishReason::Length, None));
         }
-        if let Some(token) = self.told.take() {
+        if let (true, Some(token)) = (self.chosen.is_empty(), self.told) {
             if self.sequence.len() >= self.engine.context() {
                 return Ok(self.finish(FinishReason::Length, None));
             }
-            let started = Instant::now();
-            let logits = self.engine.next_logits(self.sequence, &[token])?;
-            self.chosen = Some(choose(&mut self.sampler, logits)?);
-            self.timings.decode += started.elapsed();
-            self.timings.decode_tokens += 1;
+            self.decode(token, limit - self.told_count)?;
+            self.timings.decode_passes += 1;
+            self.timings.decode_tokens += self.chosen.len();
         }
-        let id = self.chosen.take().expect("a prefill or a decoded token chose one");
+        let id = self.chosen.pop_front().expect("a prefill or a decoded token chose one");
         if self.config.end_ids.contains(&id) {
             return Ok(self.finish(FinishReason::Stop, Some(id)));
         }
         self.told = Some(id);
         self.told_count += 1;
         Ok(Event::Token { id })
+    }
+
+    /// Computes `token`, the last one told, and chooses what follows: one token, or more where guesses were right.
+    fn decode(&mut self, token: u32, wanted: usize) -> Result<(), SessionError> {
+        let room = self.engine.context() - self.sequence.len() - 1;
+        let limit = room.min(wanted - 1).min(self.engine.logit_rows_max() - 1).min(self.engine.rows_max() - 1);
+        let started = Instant::now();
+        let mut tokens = vec![token];
+        if let Some(lookup) = &mut self.lookup {
+            tokens.extend_from_slice(lookup.draft(limit));
+        }
+        let before = self.sequence.len();
+        let vocabulary = self.engine.program().sizes.vocabulary;
+        let logits = self.engine.each_logits(self.sequence, &tokens)?;
+        for (row, logits) in logits.chunks_exact(vocabulary).enumerate() {
+            let next = choose(&mut self.sampler, logits)?;
+            self.chosen.push_back(next);
+            let agreed = tokens.get(row + 1) == Some(&next);
+            if !agreed || self.config.end_ids.contains(&next) {
+                break;
+            }
+        }
+        let agreed = self.chosen.len() - 1;
+        self.engine.truncate(self.sequence, before + 1 + agreed);
+        let elapsed = started.elapsed();
+        self.timings.decode += elapsed;
+        if let Some(lookup) = &mut self.lookup {
+            self.chosen.iter().for_each(|token| lookup.push(*token));
+            if tokens.len() == 1 {
+                self.single_pass = self.single_pass.min(elapsed);
+            } else {
+                lookup.note(tokens.len() - 1, agreed, elapsed.as_secs_f64() / self.single_pass.as_secs_f64());
+            }
+        }
+        Ok(())
     }
 
     fn finish(&mut self, reason: FinishReason, end_id: Option<u32>) -> Event {
@@ -171,7 +219,11 @@ impl<'e> Generation<'e> {
         } else {
             let logits = self.engine.next_logits(self.sequence, chunk)?;
             if self.config.tokens_max != Some(0) {
-                self.chosen = Some(choose(&mut self.sampler, logits)?);
+                let first = choose(&mut self.sampler, logits)?;
+                self.chosen.push_back(first);
+                if let Some(lookup) = &mut self.lookup {
+                    lookup.push(first);
+                }
             }
         }
         self.timings.prefill += started.elapsed();

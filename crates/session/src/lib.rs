@@ -10,9 +10,11 @@ pub mod residency;
 pub mod sampler;
 
 mod error;
+mod lookup;
 mod pages;
 
 pub use engine::{DecodedStep, Engine, EngineConfig, Sequence, WeightSource};
 pub use error::SessionError;
 pub use generate::{Event, FinishReason, GenerateConfig, Generation, Timings};
+pub use lookup::Speculation;
 pub use residency::{Plan, PlanRequest, plan};
