@@ -1,0 +1,269 @@
+//! Byte-level BPE inside one word: which pairs merge, best rank first, leftmost first among
+//! equals. Never cuts text into words and knows no special tokens.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::byte_level;
+use crate::error::TokenizerError;
+use crate::text_table::{TextTable, fold};
+use crate::vocabulary::{TokenId, Vocabulary, lossy};
+
+/// A piece of a word: a token's id, or, from the vocabulary's size on, a text that merges build
+/// but that is no token itself.
+pub(crate) type Piece = u32;
+
+/// No piece, no neighbour.
+const NONE: u32 = u32::MAX;
+
+/// Up to this many pieces, a scan of the ranks beats a heap.
+const SHORT_WORD: usize = 48;
+
+/// A pair in a long word. The least is the next to merge: by rank, then from the left.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Bigram {
+    rank: u32,
+    left: u32,
+    right: u32,
+    right_piece: Piece,
+    result: Piece,
+}
+
+/// The merge table of a vocabulary.
+pub(crate) struct Bpe {
+    merges: MergeTable,
+    /// The piece of each byte.
+    byte_pieces: [Piece; 256],
+    /// Texts that are no tokens; the number of the first is the vocabulary's size.
+    extra: TextTable,
+    tokens: usize,
+    /// A word that is a token stands for itself.
+    pub(crate) ignore_merges: bool,
+}
+
+/// Buffers of one encoder, kept between words.
+#[derive(Default)]
+pub(crate) struct BpeScratch {
+    pieces: Vec<Piece>,
+    candidates: Vec<Merge>,
+    next: Vec<u32>,
+    previous: Vec<u32>,
+    queue: BinaryHeap<Reverse<Bigram>>,
+}
+
+impl Bpe {
+    pub(crate) fn build(
+        vocabulary: &Vocabulary,
+        merges: &[&[u8]],
+        ignore_merges: bool,
+    ) -> Result<Self, TokenizerError> {
+        let mut bpe = Self {
+            merges: MergeTable::with_capacity(merges.len()),
+            byte_pieces: [NONE; 256],
+            extra: TextTable::with_capacity(0, 0),
+            tokens: vocabulary.len(),
+            ignore_merges,
+        };
+        for byte in 0..=255u8 {
+            bpe.byte_pieces[usize::from(byte)] = bpe.piece_of(vocabulary, &[byte])?;
+        }
+        let mut text = Vec::new();
+        let mut guess = 0;
+        for (index, merge) in merges.iter().enumerate() {
+            let Some(space) = merge.iter().skip(1).position(|&b| b == b' ').map(|at| at + 1) else {
+                return Err(TokenizerError::BadMerge { index, text: lossy(merge) });
+            };
+            text.clear();
+            let spelled = byte_level::decode_into(&merge[..space], &mut text);
+            let middle = text.len();
+            if !spelled || !byte_level::decode_into(&merge[space + 1..], &mut text) || middle == text.len() {
+                // A part that spells no bytes occurs in no word.
+                continue;
+            }
+            let left = bpe.piece_of(vocabulary, &text[..middle])?;
+            let right = bpe.piece_of(vocabulary, &text[middle..])?;
+            // Trainers write tokens in the order of their merges.
+            let result = if vocabulary.table.get(guess) == text { guess } else { bpe.piece_of(vocabulary, &text)? };
+            guess = result.wrapping_add(1);
+            bpe.merges.insert(left, right, Merge { rank: index as u32, result });
+        }
+        Ok(bpe)
+    }
+
+    fn piece_of(&mut self, vocabulary: &Vocabulary, text: &[u8]) -> Result<Piece, TokenizerError> {
+        if let Some(id) = vocabulary.table.find(text) {
+            return Ok(id);
+        }
+        let number = match self.extra.insert(text)? {
+            Ok(number) | Err(number) => number,
+        };
+        u32::try_from(self.tokens + number as usize)
+            .ok()
+            .filter(|&piece| piece != NONE)
+            .ok_or(TokenizerError::VocabularyTooLarge)
+    }
+
+    /// Bytes that stand for no token by themselves.
+    pub(crate) fn missing_bytes(&self) -> Vec<u8> {
+        (0..=255).filter(|&b| !self.is_token(self.byte_pieces[usize::from(b)])).collect()
+    }
+
+    #[inline]
+    pub(crate) fn is_token(&self, piece: Piece) -> bool {
+        (piece as usize) < self.tokens
+    }
+
+    /// The bytes of a piece that is no token.
+    pub(crate) fn extra_text(&self, piece: Piece) -> &[u8] {
+        self.extra.get(piece - self.tokens as u32)
+    }
+
+    /// The token of one byte of a piece that is no token. llama.cpp looks such bytes up in their
+    /// printable spelling, byte by byte, which finds those that print as one ASCII character.
+    pub(crate) fn fallback_token(&self, byte: u8) -> Option<TokenId> {
+        let piece = self.byte_pieces[usize::from(byte)];
+        (byte_level::is_plain_ascii(byte) && self.is_token(piece)).then_some(piece)
+    }
+
+    /// The pieces of `word` after all merges.
+    #[inline]
+    pub(crate) fn merge_word<'s>(&self, word: &[u8], scratch: &'s mut BpeScratch) -> &'s [Piece] {
+        scratch.pieces.clear();
+        scratch.pieces.extend(word.iter().map(|&b| self.byte_pieces[usize::from(b)]));
+        if word.len() <= SHORT_WORD {
+            self.merge_short(scratch);
+        } else {
+            self.merge_long(scratch);
+        }
+        &scratch.pieces
+    }
+
+    /// Keeps the merge of every neighbouring pair in a row and takes the best until there is none.
+    fn merge_short(&self, scratch: &mut BpeScratch) {
+        let BpeScratch { pieces, candidates, .. } = scratch;
+        candidates.clear();
+        candidates.extend(pieces.windows(2).map(|pair| self.merges.get(pair[0], pair[1])));
+        loop {
+            let mut best = Merge::NONE;
+            let mut at = 0;
+            for (i, candidate) in candidates.iter().enumerate() {
+                if candidate.rank < best.rank {
+                    (best, at) = (*candidate, i);
+                }
+            }
+            if best.rank == NONE {
+                return;
+            }
+            pieces[at] = best.result;
+            pieces.remove(at + 1);
+            candidates.remove(at);
+            if at > 0 {
+                candidates[at - 1] = self.merges.get(pieces[at - 1], best.result);
+            }
+            if at + 1 < pieces.len() {
+                candidates[at] = self.merges.get(best.result, pieces[at + 1]);
+            }
+        }
+    }
+
+    /// A linked list and a heap: n log n for a word of a megabyte.
+    fn merge_long(&self, scratch: &mut BpeScratch) {
+        let BpeScratch { pieces, next, previous, queue, .. } = scratch;
+        let count = pieces.len();
+        next.clear();
+        next.extend((1..count as u32).chain([NONE]));
+        previous.clear();
+        previous.extend([NONE].into_iter().chain(0..count as u32 - 1));
+        queue.clear();
+        let push = |queue: &mut BinaryHeap<_>, pieces: &[Piece], left: u32, right: u32| {
+            if left != NONE && right != NONE {
+                let (a, b) = (pieces[left as usize], pieces[right as usize]);
+                let merge = self.merges.get(a, b);
+                if merge.rank != NONE {
+                    let Merge { rank, result } = merge;
+                    queue.push(Reverse(Bigram { rank, left, right, right_piece: b, result }));
+                }
+            }
+        };
+        for right in 1..count as u32 {
+            push(queue, pieces, right - 1, right);
+        }
+        while let Some(Reverse(bigram)) = queue.pop() {
+            let Bigram { left, right, right_piece, result, .. } = bigram;
+            // Outdated if the left side was swallowed, swallowed its neighbour, or the right side did.
+            let left_gone = pieces[left as usize] == NONE;
+            if left_gone || next[left as usize] != right || pieces[right as usize] != right_piece {
+                continue;
+            }
+            pieces[left as usize] = result;
+            pieces[right as usize] = NONE;
+            let after = next[right as usize];
+            next[left as usize] = after;
+            if after != NONE {
+                previous[after as usize] = left;
+            }
+            push(queue, pieces, previous[left as usize], left);
+            push(queue, pieces, left, after);
+        }
+        pieces.retain(|&piece| piece != NONE);
+    }
+}
+
+/// What a pair of pieces becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Merge {
+    rank: u32,
+    result: Piece,
+}
+
+impl Merge {
+    const NONE: Self = Self { rank: NONE, result: NONE };
+}
+
+/// Pair to merge, open addressing.
+struct MergeTable {
+    slots: Vec<MergeSlot>,
+}
+
+#[derive(Clone, Copy)]
+struct MergeSlot {
+    left: Piece,
+    right: Piece,
+    merge: Merge,
+}
+
+impl MergeTable {
+    fn with_capacity(merges: usize) -> Self {
+        let empty = MergeSlot { left: NONE, right: NONE, merge: Merge::NONE };
+        Self { slots: vec![empty; (merges + merges / 2).max(4).next_power_of_two()] }
+    }
+
+    #[inline]
+    fn start(&self, left: Piece, right: Piece) -> usize {
+        fold(u64::from(left) << 32 | u64::from(right), 0x9e37_79b9_7f4a_7c15) as usize & (self.slots.len() - 1)
+    }
+
+    /// The merge of a pair; of a pair given twice, the first. `Merge::NONE` where there is none.
+    #[inline]
+    fn get(&self, left: Piece, right: Piece) -> Merge {
+        let mut at = self.start(left, right);
+        loop {
+            let slot = &self.slots[at];
+            if (slot.left == left && slot.right == right) || slot.left == NONE {
+                return slot.merge;
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    fn insert(&mut self, left: Piece, right: Piece, merge: Merge) {
+        let mut at = self.start(left, right);
+        while self.slots[at].left != NONE {
+            if self.slots[at].left == left && self.slots[at].right == right {
+                return;
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+        self.slots[at] = MergeSlot { left, right, merge };
+    }
+}

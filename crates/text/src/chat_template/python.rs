@@ -1,0 +1,128 @@
+//! Python's string, list and dict methods, with every method paid for in fuel before it runs.
+//!
+//! The engine charges for the size of what a method returns, which is too late for one that returns terabytes.
+
+use minijinja::value::{Tuple, ValueKind, from_args};
+use minijinja::{Error, ErrorKind, State, Value};
+use minijinja_contrib::pycompat;
+
+/// One unit of fuel pays for this many bytes of text that a method reads.
+const BYTES_PER_FUEL: usize = 64;
+
+/// `'{:>9}'.format(…)` may pad no further than this.
+const FORMAT_WIDTH_MAX: usize = 1000;
+
+pub(super) fn method(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let Some(text) = value.as_str() else {
+        return match (value.kind(), method) {
+            (ValueKind::Map, "copy") => {
+                from_args::<()>(args)?;
+                Ok(value.clone())
+            }
+            _ => pycompat::unknown_method_callback(state, value, method, args),
+        };
+    };
+    state.consume_fuel(1 + (text.len() / BYTES_PER_FUEL) as u64)?;
+    match method {
+        "replace" | "join" => by_filter(state, value, method, args),
+        "split" | "rsplit" => split(state, text, method == "rsplit", args),
+        "splitlines" => {
+            state.consume_fuel(text.matches('\n').count() as u64)?;
+            pycompat::unknown_method_callback(state, value, method, args)
+        }
+        "format" => {
+            check_format(text)?;
+            pycompat::unknown_method_callback(state, value, method, args)
+        }
+        "removeprefix" => {
+            let (prefix,): (&str,) = from_args(args)?;
+            Ok(Value::from(text.strip_prefix(prefix).unwrap_or(text)))
+        }
+        "removesuffix" => {
+            let (suffix,): (&str,) = from_args(args)?;
+            Ok(Value::from(text.strip_suffix(suffix).unwrap_or(text)))
+        }
+        "partition" => {
+            let (separator,): (&str,) = from_args(args)?;
+            let (before, after) = text.split_once(separator).unwrap_or((text, ""));
+            let separator = if before.len() == text.len() { "" } else { separator };
+            Ok(Value::from(Tuple::from([before, separator, after].map(Value::from))))
+        }
+        "rpartition" => {
+            let (separator,): (&str,) = from_args(args)?;
+            let (before, after) = text.rsplit_once(separator).unwrap_or(("", text));
+            let separator = if after.len() == text.len() { "" } else { separator };
+            Ok(Value::from(Tuple::from([before, separator, after].map(Value::from))))
+        }
+        _ => pycompat::unknown_method_callback(state, value, method, args),
+    }
+}
+
+/// The engine's filters of the same name check that the fuel can pay before they allocate.
+fn by_filter(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    if method == "join" {
+        let (items,): (&Value,) = from_args(args)?;
+        return state.apply_filter("join", &[items.clone(), value.clone()]);
+    }
+    let mut filter_args = Vec::with_capacity(args.len() + 1);
+    filter_args.push(value.clone());
+    filter_args.extend_from_slice(args);
+    state.apply_filter("replace", &filter_args)
+}
+
+fn split(state: &State<'_, '_>, text: &str, from_right: bool, args: &[Value]) -> Result<Value, Error> {
+    let (separator, splits_max): (Option<&str>, Option<i64>) = from_args(args)?;
+    let pieces_max = match splits_max.map(usize::try_from) {
+        Some(Ok(splits)) => splits.saturating_add(1),
+        Some(Err(_)) | None => usize::MAX,
+    };
+    let pieces: Vec<&str> = match separator {
+        Some("") => return Err(Error::new(ErrorKind::InvalidOperation, "split: empty separator")),
+        Some(separator) => {
+            state.consume_fuel(text.matches(separator).count() as u64)?;
+            if from_right {
+                let mut pieces: Vec<&str> = text.rsplitn(pieces_max, separator).collect();
+                pieces.reverse();
+                pieces
+            } else {
+                text.splitn(pieces_max, separator).collect()
+            }
+        }
+        None if pieces_max == usize::MAX => {
+            state.consume_fuel(text.split_whitespace().count() as u64)?;
+            text.split_whitespace().collect()
+        }
+        None => {
+            return Err(Error::new(ErrorKind::InvalidOperation, "split: a limit without a separator is not supported"));
+        }
+    };
+    Ok(pieces.into_iter().map(Value::from).collect())
+}
+
+fn check_format(format: &str) -> Result<(), Error> {
+    let mut field_depth = 0_usize;
+    let mut number = 0_usize;
+    for byte in format.bytes() {
+        match byte {
+            b'{' => field_depth += 1,
+            b'}' => field_depth = field_depth.saturating_sub(1),
+            _ => {}
+        }
+        number = match byte {
+            b'0'..=b'9' => number.saturating_mul(10).saturating_add(usize::from(byte - b'0')),
+            _ => 0,
+        };
+        // A width inside the width, `{:{}}`, takes its number from an argument.
+        if number > FORMAT_WIDTH_MAX && field_depth > 0 {
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                format!("format: a width or precision above {FORMAT_WIDTH_MAX}"),
+            ));
+        }
+    }
+    let nested = format.replace("{{", "").split('{').skip(1).any(|field| !field.contains('}'));
+    if nested {
+        return Err(Error::new(ErrorKind::InvalidOperation, "format: a field inside a field is not supported"));
+    }
+    Ok(())
+}

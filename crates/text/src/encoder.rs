@@ -1,0 +1,283 @@
+//! Text to tokens: cuts at special tokens, then into words, then merges. An encoder belongs to
+//! one thread and remembers words; what it returns never depends on what it has seen before.
+
+use std::ops::Range;
+
+use crate::bpe::{Bpe, BpeScratch};
+use crate::pretokenize::PreTokenizer;
+use crate::special::Fragment;
+use crate::spm::{Spm, SpmScratch};
+use crate::tokenizer::{Model, Tokenizer};
+use crate::vocabulary::{TokenId, Vocabulary};
+use crate::word_cache::{WordCache, WordKey};
+
+/// What to do with special tokens while encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncodeOptions {
+    /// Add BOS and EOS where the file says that prompts have them.
+    pub add_special: bool,
+    /// Take text that is written like a control token for that token. Leave it off for text from
+    /// people. User-defined tokens are matched either way.
+    pub parse_special: bool,
+}
+
+/// A text as tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoding {
+    /// The tokens, in order.
+    pub ids: Vec<TokenId>,
+    /// Bytes of the text for which the vocabulary has no token, in order. They are not in `ids`:
+    /// there is nothing that would stand for them, and other programs drop them too. Usually empty.
+    pub unencodable: Vec<Unencodable>,
+}
+
+/// One byte that is lost in encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unencodable {
+    /// Where in the text, in bytes. For a space that SentencePiece would write as U+2581, the
+    /// offset of the space.
+    pub offset: usize,
+    /// The byte that has no token.
+    pub byte: u8,
+}
+
+/// Two words for each of these in the cache of a kept encoder: two megabytes.
+const CACHE_BITS: u32 = 15;
+/// The same for a single text.
+const SMALL_CACHE_BITS: u32 = 7;
+/// Words whose places in the cache are looked at together.
+const BATCH_WORDS: usize = 64;
+/// Longer words are cut here, so that positions fit 32 bits.
+const WORD_BYTES_MAX: usize = 1 << 30;
+
+/// Encodes texts, one after the other, reusing buffers and a bounded cache of words.
+pub struct Encoder<'t> {
+    tokenizer: &'t Tokenizer,
+    cache: WordCache,
+    bpe: BpeScratch,
+    spm: SpmScratch,
+    batch: Box<Batch>,
+    fragments: Vec<Fragment>,
+    /// A SentencePiece fragment with its prefix and without U+2581.
+    spaced: String,
+}
+
+impl<'t> Encoder<'t> {
+    /// An encoder with a cache for many texts.
+    #[must_use]
+    pub fn new(tokenizer: &'t Tokenizer) -> Self {
+        Self::with_cache_bits(tokenizer, CACHE_BITS)
+    }
+
+    pub(crate) fn with_small_cache(tokenizer: &'t Tokenizer) -> Self {
+        Self::with_cache_bits(tokenizer, SMALL_CACHE_BITS)
+    }
+
+    fn with_cache_bits(tokenizer: &'t Tokenizer, bits: u32) -> Self {
+        Self {
+            tokenizer,
+            cache: WordCache::new(bits),
+            bpe: BpeScratch::default(),
+            spm: SpmScratch::default(),
+            batch: Box::new(Batch::new()),
+            fragments: Vec::new(),
+            spaced: String::new(),
+        }
+    }
+
+    /// The tokens of `text`.
+    pub fn encode(&mut self, text: &str, options: EncodeOptions) -> Encoding {
+        let mut encoding = Encoding::default();
+        self.encode_into(text, options, &mut encoding);
+        encoding
+    }
+
+    /// The tokens of `text`, in buffers that are kept.
+    pub fn encode_into(&mut self, text: &str, options: EncodeOptions, out: &mut Encoding) {
+        out.ids.clear();
+        out.unencodable.clear();
+        let tokenizer = self.tokenizer;
+        if options.add_special {
+            out.ids.extend(tokenizer.rules.bos);
+        }
+        let mut fragments = std::mem::take(&mut self.fragments);
+        tokenizer.special.partition(text, options.parse_special, &mut fragments);
+        let mut after_special = true;
+        for fragment in &fragments {
+            match fragment {
+                Fragment::Token(id) => out.ids.push(*id),
+                Fragment::Text(range) => match &tokenizer.model {
+                    Model::Bpe(bpe, splitter) => self.encode_bpe(bpe, *splitter, text, range.clone(), out),
+                    Model::Spm(spm) => self.encode_spm(spm, text, range.clone(), after_special, out),
+                },
+            }
+            after_special = matches!(fragment, Fragment::Token(_));
+        }
+        self.fragments = fragments;
+        if options.add_special {
+            out.ids.extend(tokenizer.rules.eos);
+        }
+    }
+
+    fn encode_bpe(&mut self, bpe: &Bpe, splitter: PreTokenizer, text: &str, range: Range<usize>, out: &mut Encoding) {
+        let vocabulary = &self.tokenizer.vocabulary;
+        let Self { cache, bpe: scratch, batch, .. } = self;
+        let base = range.start;
+        let text = &text[range];
+        let mut merge = |start: usize, end: usize, out: &mut Encoding| {
+            for (i, part) in text.as_bytes()[start..end].chunks(WORD_BYTES_MAX).enumerate() {
+                encode_word(bpe, vocabulary, part, base + start + i * WORD_BYTES_MAX, scratch, out);
+            }
+        };
+        splitter.for_each_word(text, |start, end| {
+            if batch.add(cache, text.as_bytes(), start, end) {
+                batch.flush(cache, out, &mut merge);
+            }
+        });
+        batch.flush(cache, out, &mut merge);
+    }
+
+    fn encode_spm(&mut self, spm: &Spm, text: &str, range: Range<usize>, after_special: bool, out: &mut Encoding) {
+        let vocabulary = &self.tokenizer.vocabulary;
+        let Self { cache, spm: scratch, spaced, batch, .. } = self;
+        let has_prefix = self.tokenizer.rules.add_space_prefix && after_special;
+        spaced.clear();
+        if has_prefix {
+            spaced.push(' ');
+        }
+        for (i, part) in text[range.clone()].split('\u{2581}').enumerate() {
+            if i > 0 {
+                spaced.push(' ');
+            }
+            spaced.push_str(part);
+        }
+        let missing_from = out.unencodable.len();
+        let bytes = spaced.as_bytes();
+        let mut merge = |start: usize, end: usize, out: &mut Encoding| {
+            spm.merge_word(vocabulary, &spaced[start..end], scratch, &mut out.ids, |offset, byte| {
+                out.unencodable.push(Unencodable { offset: start + offset, byte });
+            });
+        };
+        let mut start = 0;
+        while start < bytes.len() {
+            let most = spaced.floor_char_boundary(start + WORD_BYTES_MAX);
+            let end = spm.word_end(&bytes[..most], start);
+            if batch.add(cache, bytes, start, end) {
+                batch.flush(cache, out, &mut merge);
+            }
+            start = end;
+        }
+        batch.flush(cache, out, &mut merge);
+        let moved = &mut out.unencodable[missing_from..];
+        if !moved.is_empty() {
+            offsets_in_text(moved, text, range, usize::from(has_prefix));
+        }
+    }
+}
+
+/// Words found but not yet encoded. Their places in the cache are known some time before they are
+/// looked at, and they are looked at together, so that the processor waits for several at once.
+struct Batch {
+    looks: [Look; BATCH_WORDS],
+    filled: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Look {
+    key: WordKey,
+    place: usize,
+    start: usize,
+    end: usize,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self { looks: [Look { key: WordKey::TOO_LONG, place: 0, start: 0, end: 0 }; BATCH_WORDS], filled: 0 }
+    }
+
+    /// Adds the word `text[start..end]`; true once the batch is full and must be flushed.
+    #[inline(always)]
+    fn add(&mut self, cache: &WordCache, text: &[u8], start: usize, end: usize) -> bool {
+        let key = WordKey::new(text, start, end);
+        self.looks[self.filled] = Look { key, place: cache.place(key), start, end };
+        self.filled += 1;
+        self.filled == BATCH_WORDS
+    }
+
+    /// Encodes the words, from the cache where it has them, else by `merge` (start, end).
+    #[inline(never)]
+    fn flush(
+        &mut self,
+        cache: &mut WordCache,
+        out: &mut Encoding,
+        merge: &mut impl FnMut(usize, usize, &mut Encoding),
+    ) {
+        for &Look { key, place, start, end } in &self.looks[..self.filled] {
+            if cache.push_known(place, key, &mut out.ids) {
+                continue;
+            }
+            let before = (out.ids.len(), out.unencodable.len());
+            merge(start, end, out);
+            if out.unencodable.len() == before.1 {
+                cache.insert(place, key, &out.ids[before.0..]);
+            }
+        }
+        self.filled = 0;
+    }
+}
+
+/// Merges one word of at most `WORD_BYTES_MAX` bytes, which starts at `offset` of the text.
+#[inline(never)]
+fn encode_word(
+    bpe: &Bpe,
+    vocabulary: &Vocabulary,
+    word: &[u8],
+    offset: usize,
+    scratch: &mut BpeScratch,
+    out: &mut Encoding,
+) {
+    if bpe.ignore_merges
+        && let Some(id) = vocabulary.table.find(word)
+    {
+        out.ids.push(id);
+        return;
+    }
+    let pieces = bpe.merge_word(word, scratch);
+    if pieces.iter().all(|&piece| bpe.is_token(piece)) {
+        out.ids.extend_from_slice(pieces);
+        return;
+    }
+    let mut offset = offset;
+    for &piece in pieces {
+        if bpe.is_token(piece) {
+            out.ids.push(piece);
+            offset += vocabulary.table.get(piece).len();
+            continue;
+        }
+        for &byte in bpe.extra_text(piece) {
+            match bpe.fallback_token(byte) {
+                Some(id) => out.ids.push(id),
+                None => out.unencodable.push(Unencodable { offset, byte }),
+            }
+            offset += 1;
+        }
+    }
+}
+
+/// Turns ascending offsets in a spaced fragment into offsets in the text it was made from.
+fn offsets_in_text(missing: &mut [Unencodable], text: &str, range: Range<usize>, prefix: usize) {
+    let mut spaced_at = prefix;
+    let mut chars = text[range.clone()].char_indices().peekable();
+    for lost in missing {
+        while let Some((_, c)) = chars.peek() {
+            let len = if *c == '\u{2581}' { 1 } else { c.len_utf8() };
+            if spaced_at + len > lost.offset {
+                break;
+            }
+            spaced_at += len;
+            chars.next();
+        }
+        let char_start = range.start + chars.peek().map_or(range.len(), |(at, _)| *at);
+        lost.offset = char_start + lost.offset.saturating_sub(spaced_at);
+    }
+}

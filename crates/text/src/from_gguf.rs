@@ -1,0 +1,111 @@
+//! A tokenizer from the metadata of a GGUF file. The only module that knows the container; it
+//! borrows every text from the file and decides nothing about what the values mean.
+
+use gguf::{Array, GgufError, Metadata};
+
+use crate::error::TokenizerError;
+use crate::tokenizer::Tokenizer;
+use crate::vocabulary::{SpecialIds, VocabularySource};
+
+impl Tokenizer {
+    /// The tokenizer that the file describes. `pre_override` replaces `tokenizer.ggml.pre`, for
+    /// files that name a pre-tokenizer wrongly or not at all.
+    ///
+    /// # Errors
+    /// Missing keys, wrong types, and whatever `from_source` finds.
+    pub fn from_gguf(metadata: &Metadata, pre_override: Option<&str>) -> Result<Self, TokenizerError> {
+        let mut source = source_from_gguf(metadata)?;
+        if pre_override.is_some() {
+            source.pre = pre_override;
+        }
+        Self::from_source(&source)
+    }
+}
+
+/// What the file says about its tokenizer, borrowed from the file.
+///
+/// # Errors
+/// A key that a tokenizer needs is missing, or holds a value of another type.
+pub fn source_from_gguf(metadata: &Metadata) -> Result<VocabularySource<'_>, TokenizerError> {
+    let model = metadata.str("tokenizer.ggml.model")?;
+    let tokens = texts(metadata, "tokenizer.ggml.tokens")?;
+    Ok(VocabularySource {
+        model: model.ok_or(TokenizerError::MissingKey { key: "tokenizer.ggml.model" })?,
+        pre: metadata.str("tokenizer.ggml.pre")?,
+        tokens: tokens.ok_or(TokenizerError::MissingKey { key: "tokenizer.ggml.tokens" })?,
+        token_types: numbers(metadata, "tokenizer.ggml.token_type", integers)?,
+        scores: numbers(metadata, "tokenizer.ggml.scores", floats)?,
+        merges: texts(metadata, "tokenizer.ggml.merges")?,
+        special_ids: special_ids(metadata)?,
+        add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?,
+        add_eos: metadata.bool("tokenizer.ggml.add_eos_token")?,
+        add_space_prefix: metadata.bool("tokenizer.ggml.add_space_prefix")?,
+        model_name: metadata.str("general.name")?,
+    })
+}
+
+fn special_ids(metadata: &Metadata) -> Result<SpecialIds, TokenizerError> {
+    let id = |name: &str| metadata.u32(&format!("tokenizer.ggml.{name}_token_id"));
+    // The later key of a pair is an older spelling; where a file has both, the older one wins.
+    let either = |new: &str, old: &str| Ok::<_, GgufError>(id(old)?.or(id(new)?));
+    Ok(SpecialIds {
+        bos: id("bos")?,
+        eos: id("eos")?,
+        eot: id("eot")?,
+        eom: id("eom")?,
+        unknown: id("unknown")?,
+        // The key's spelling in every file.
+        separator: id("seperator")?,
+        padding: id("padding")?,
+        mask: id("mask")?,
+        fim_prefix: either("fim_pre", "prefix")?,
+        fim_suffix: either("fim_suf", "suffix")?,
+        fim_middle: either("fim_mid", "middle")?,
+        fim_padding: id("fim_pad")?,
+        fim_repository: id("fim_rep")?,
+        fim_separator: id("fim_sep")?,
+    })
+}
+
+fn texts<'a>(metadata: &'a Metadata, key: &str) -> Result<Option<Vec<&'a [u8]>>, TokenizerError> {
+    let Some(array) = metadata.array(key)? else {
+        return Ok(None);
+    };
+    let texts = array.texts().ok_or_else(|| wrong_type(key, "an array of strings"))?;
+    Ok(Some(texts.map(|text| text.as_bytes()).collect()))
+}
+
+fn numbers<T>(
+    metadata: &Metadata,
+    key: &str,
+    convert: impl Fn(Array<'_>) -> Option<Vec<T>>,
+) -> Result<Option<Vec<T>>, TokenizerError> {
+    let Some(array) = metadata.array(key)? else {
+        return Ok(None);
+    };
+    convert(array).map(Some).ok_or_else(|| wrong_type(key, "an array of 32-bit numbers"))
+}
+
+fn integers(array: Array<'_>) -> Option<Vec<i32>> {
+    match array.scalars::<i32>() {
+        Some(numbers) => Some(numbers.collect()),
+        None => Some(array.scalars::<u32>()?.map(u32::cast_signed).collect()),
+    }
+}
+
+fn floats(array: Array<'_>) -> Option<Vec<f32>> {
+    match array.scalars::<f32>() {
+        Some(numbers) => Some(numbers.collect()),
+        None => Some(array.scalars::<i32>()?.map(|number| number as f32).collect()),
+    }
+}
+
+fn wrong_type(key: &str, expected: &'static str) -> TokenizerError {
+    TokenizerError::WrongType { key: key.to_owned(), expected }
+}
+
+impl From<GgufError> for TokenizerError {
+    fn from(error: GgufError) -> Self {
+        Self::Metadata { source: Box::new(error) }
+    }
+}

@@ -1,0 +1,31 @@
+//! Bytes to tokens to messages: tokenizers, stream decoding, chat templates.
+//! Built from a file's metadata alone; runs no regex engine, reads no files and no environment.
+
+#![forbid(unsafe_code)]
+
+mod bpe;
+mod byte_level;
+mod char_class;
+pub mod chat_template;
+mod encoder;
+mod error;
+mod from_gguf;
+mod pretokenize;
+mod special;
+mod special_matcher;
+mod spm;
+pub mod stop;
+mod stream_decoder;
+mod text_table;
+mod tokenizer;
+mod unicode_tables;
+mod vocabulary;
+mod word_cache;
+
+pub use encoder::{EncodeOptions, Encoder, Encoding, Unencodable};
+pub use error::TokenizerError;
+pub use from_gguf::source_from_gguf;
+pub use pretokenize::{PRE_TOKENIZERS, PreTokenizer, PreTokenizerRules, pre_tokenizer_rules};
+pub use stream_decoder::{DecodeOptions, StreamDecoder, StreamOptions, StreamStart};
+pub use tokenizer::Tokenizer;
+pub use vocabulary::{SpecialIds, TokenId, VocabularyNote, VocabularySource};
