@@ -9,7 +9,11 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 pub(crate) mod portable;
+#[cfg(test)]
+mod tests;
 
 /// Sixteen f32 or i32 lanes, and 64 bytes seen as four for each lane.
 ///
@@ -92,6 +96,15 @@ pub(crate) enum Level {
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
+    /// NEON with DotProd and I8MM.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(neon::NeonI8mm),
+    /// NEON with DotProd.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(neon::NeonDot),
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon),
     /// Plain Rust.
     Portable(portable::Portable),
 }
@@ -123,6 +136,18 @@ impl Level {
                 return Level::Avx2(isa);
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if choice == IsaChoice::Best {
+            if let Some(isa) = neon::NeonI8mm::detect() {
+                return Level::NeonI8mm(isa);
+            }
+            if let Some(isa) = neon::NeonDot::detect() {
+                return Level::NeonDot(isa);
+            }
+            if let Some(isa) = neon::Neon::detect() {
+                return Level::Neon(isa);
+            }
+        }
         let _ = choice;
         Level::Portable(portable::Portable)
     }
@@ -134,6 +159,12 @@ impl Level {
             Level::Avx512(_) => "AVX-512 VNNI",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2(_) => "AVX2",
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonI8mm(_) => "NEON I8MM",
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonDot(_) => "NEON DotProd",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon(_) => "NEON",
             Level::Portable(_) => "portable",
         }
     }

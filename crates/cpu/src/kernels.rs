@@ -143,6 +143,12 @@ kernels!(
 );
 #[cfg(target_arch = "x86_64")]
 kernels!(avx2, crate::arch::avx2::Avx2, crate::arch::avx2::Avx2::assume(), "avx2,fma,f16c");
+#[cfg(target_arch = "aarch64")]
+kernels!(neon_i8mm, crate::arch::neon::NeonI8mm, crate::arch::neon::NeonI8mm::assume(), "neon,dotprod,i8mm");
+#[cfg(target_arch = "aarch64")]
+kernels!(neon_dot, crate::arch::neon::NeonDot, crate::arch::neon::NeonDot::assume(), "neon,dotprod");
+#[cfg(target_arch = "aarch64")]
+kernels!(neon, crate::arch::neon::Neon, crate::arch::neon::Neon::assume(), "neon");
 kernels!(portable, crate::arch::portable::Portable, crate::arch::portable::Portable);
 
 impl Kernels {
@@ -153,6 +159,12 @@ impl Kernels {
             Level::Avx512(proof) => avx512::table(proof),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2(proof) => avx2::table(proof),
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonI8mm(proof) => neon_i8mm::table(proof),
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonDot(proof) => neon_dot::table(proof),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon(proof) => neon::table(proof),
             Level::Portable(proof) => portable::table(proof),
         }
     }

@@ -20,10 +20,12 @@ mod memory;
 mod pass;
 #[expect(unsafe_code, reason = "hands a borrowed job to threads")]
 mod pool;
+mod read_rate;
 pub mod reference;
 mod threads;
 
 pub use arch::IsaChoice;
 pub use backend::{CpuBackend, CpuConfig};
+pub use read_rate::measure_read_gb_s;
 pub use reference::ReferenceBackend;
 pub use threads::default_threads;

@@ -68,7 +68,7 @@ pub(crate) unsafe fn page<I: Isa>(isa: I, args: &mut PageArgs<'_>) {
     let mut weights = [[0.0f32; PAGE]; QUERY_ROWS];
     let mut row = 0;
     while row < args.row_count {
-        if I::TILE_ROWS == 4 && args.row_count - row >= 4 {
+        if const { I::TILE_ROWS == 4 } && args.row_count - row >= 4 {
             scores::<I, 4>(isa, args, row, &mut weights);
             row += 4;
         } else {
@@ -87,7 +87,7 @@ pub(crate) unsafe fn page<I: Isa>(isa: I, args: &mut PageArgs<'_>) {
     }
     let mut row = 0;
     while row < args.row_count {
-        if I::TILE_ROWS == 4 && args.row_count - row >= 4 {
+        if const { I::TILE_ROWS == 4 } && args.row_count - row >= 4 {
             add_values::<I, 4>(isa, args, row, &weights);
             row += 4;
         } else {

@@ -17,7 +17,7 @@ use crate::kernels::codes::Codes;
 use crate::layout::GROUP_ROWS;
 
 /// Most activation rows that one tile call takes.
-pub(crate) const TILE_ROWS_MAX: usize = 4;
+pub(crate) const TILE_ROWS_MAX: usize = 8;
 
 /// One call of a tile kernel.
 pub(crate) struct TileArgs {
@@ -37,6 +37,8 @@ pub(crate) struct TileArgs {
     pub(crate) row_count: usize,
     /// Inputs of a weight row.
     pub(crate) columns: usize,
+    /// The weights come from memory and serve no other rows: take them as one stream, all rows at once.
+    pub(crate) streams: bool,
 }
 
 /// Results of a tile: (activation row, group, weight row of the group).
@@ -48,30 +50,39 @@ pub(crate) type TileOutput = [[[f32; GROUP_ROWS]; 2]; TILE_ROWS_MAX];
 /// The instruction set is the processor's, and the pointers of [`TileArgs`] cover what its counts say.
 pub(crate) type TileFn = unsafe fn(&TileArgs, &mut TileOutput);
 
-/// Runs `rows` at a time where the instruction set has registers for it.
+/// Cuts the rows into tiles that the instruction set has registers for.
 macro_rules! dispatch {
     ($isa:ident, $args:ident, $out:ident, $tile:ident, $($codes:ident)?) => {
-        if $args.row_count == 1 {
-            // One stream of memory at a time: the core's prefetchers follow it best.
+        // One stream of memory at a time: the core's prefetchers follow it best. Conditions in `const` blocks keep
+        // tiles that an instruction set never uses from being compiled for it.
+        if $args.streams && $args.row_count == 1 {
             for group in 0..$args.group_count {
-                $tile::<I, $($codes,)? 1, 1>($isa, $args, 0, group, $out);
+                $tile::<I, $($codes,)? 1, 1, true>($isa, $args, 0, group, $out);
+            }
+        } else if const { I::TILE_ROWS == 4 } && $args.streams {
+            for group in 0..$args.group_count {
+                match $args.row_count {
+                    2 => $tile::<I, $($codes,)? 2, 1, true>($isa, $args, 0, group, $out),
+                    3 | 4 => $tile::<I, $($codes,)? 4, 1, true>($isa, $args, 0, group, $out),
+                    _ => $tile::<I, $($codes,)? 8, 1, true>($isa, $args, 0, group, $out),
+                }
             }
         } else {
             let mut row = 0;
             while row < $args.row_count {
                 let left = $args.row_count - row;
-                if I::TILE_GROUPS == 2 && $args.group_count == 2 {
+                if const { I::TILE_GROUPS == 2 } && $args.group_count == 2 {
                     match left {
-                        1 => $tile::<I, $($codes,)? 1, 2>($isa, $args, row, 0, $out),
-                        2 | 3 => $tile::<I, $($codes,)? 2, 2>($isa, $args, row, 0, $out),
-                        _ => $tile::<I, $($codes,)? 4, 2>($isa, $args, row, 0, $out),
+                        1 => $tile::<I, $($codes,)? 1, 2, false>($isa, $args, row, 0, $out),
+                        2 | 3 => $tile::<I, $($codes,)? 2, 2, false>($isa, $args, row, 0, $out),
+                        _ => $tile::<I, $($codes,)? 4, 2, false>($isa, $args, row, 0, $out),
                     }
                     row += if left >= 4 { 4 } else { left.min(2) };
                 } else {
                     for group in 0..$args.group_count {
                         match left {
-                            1 => $tile::<I, $($codes,)? 1, 1>($isa, $args, row, group, $out),
-                            _ => $tile::<I, $($codes,)? 2, 1>($isa, $args, row, group, $out),
+                            1 => $tile::<I, $($codes,)? 1, 1, false>($isa, $args, row, group, $out),
+                            _ => $tile::<I, $($codes,)? 2, 1, false>($isa, $args, row, group, $out),
                         }
                     }
                     row += left.min(2);
@@ -106,20 +117,22 @@ pub(crate) unsafe fn tile_bf16<I: Isa>(isa: I, args: &TileArgs, out: &mut TileOu
 }
 
 #[inline(always)]
-unsafe fn codes<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
+unsafe fn codes<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(
     isa: I,
     args: &TileArgs,
     first_row: usize,
     first_group: usize,
     out: &mut TileOutput,
 ) {
-    let base = args.activations.add(first_row * args.activation_stride);
-    let mut rows: [*const ActivationBlock; ROWS] =
-        std::array::from_fn(|row| base.wrapping_add(row * args.activation_stride).cast());
+    // A tile with more rows than there are computes the last one several times over.
+    let last = args.row_count - 1;
+    let mut rows: [*const ActivationBlock; ROWS] = std::array::from_fn(|row| {
+        args.activations.wrapping_add((first_row + row).min(last) * args.activation_stride).cast()
+    });
     let mut groups: [*const u8; GROUPS] = std::array::from_fn(|group| args.groups[first_group + group]);
     let mut sums = [[isa.splat(0.0); GROUPS]; ROWS];
     let fine: [*const ActivationBlock; ROWS] =
-        std::array::from_fn(|row| args.fine.wrapping_add((first_row + row) * args.fine_stride));
+        std::array::from_fn(|row| args.fine.wrapping_add((first_row + row).min(last) * args.fine_stride));
     let blocks = args.columns / (32 * C::RECORDS);
     for _ in 0..blocks {
         let headers = groups;
@@ -127,22 +140,28 @@ unsafe fn codes<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
             *group = group.add(C::HEADER);
         }
         for _ in 0..C::RECORDS {
-            if ROWS == 1 {
+            if STREAMS {
                 prefetch_record::<I, C>(isa, groups[0]);
             }
-            record::<I, C, ROWS, GROUPS>(isa, &headers, &groups, &rows, &mut sums);
             let mut places = [0; ROWS];
             let mut any = 0;
             for row in 0..ROWS {
                 places[row] = (*rows[row]).fine;
                 any |= places[row];
             }
-            if any != 0 {
-                let planes: [*const ActivationBlock; ROWS] = std::array::from_fn(|row| match places[row] {
-                    0 => &raw const NOTHING,
-                    place => fine[row].wrapping_add(place as usize - 1),
-                });
+            let mut planes = rows;
+            loop {
                 record::<I, C, ROWS, GROUPS>(isa, &headers, &groups, &planes, &mut sums);
+                if any == 0 {
+                    break;
+                }
+                any = 0;
+                for row in 0..ROWS {
+                    planes[row] = match places[row] {
+                        0 => &raw const NOTHING,
+                        place => fine[row].wrapping_add(place as usize - 1),
+                    };
+                }
             }
             for group in &mut groups {
                 *group = group.add(C::RECORD);
@@ -220,7 +239,8 @@ unsafe fn record<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
     for row in 0..ROWS {
         let step = isa.splat((*rows[row]).scale);
         for group in 0..GROUPS {
-            let dot = if C::HALVES || !split { low[row][group] } else { isa.add_i32(low[row][group], high[row][group]) };
+            let dot =
+                if C::HALVES || !split { low[row][group] } else { isa.add_i32(low[row][group], high[row][group]) };
             sums[row][group] = isa.fma(isa.to_f32(dot), isa.mul(scales[group], step), sums[row][group]);
         }
     }
@@ -286,22 +306,23 @@ unsafe fn dot<I: Isa, C: Codes>(isa: I, sum: I::I32, weights: I::U8, quad: i32) 
 macro_rules! plain {
     ($name:ident, $load:ident, $number:ty) => {
         #[inline(always)]
-        unsafe fn $name<I: Isa, const ROWS: usize, const GROUPS: usize>(
+        unsafe fn $name<I: Isa, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(
             isa: I,
             args: &TileArgs,
             first_row: usize,
             first_group: usize,
             out: &mut TileOutput,
         ) {
-            let base = args.activations.add(first_row * args.activation_stride);
-            let rows: [*const f32; ROWS] =
-                std::array::from_fn(|row| base.wrapping_add(row * args.activation_stride).cast());
+            let last = args.row_count - 1;
+            let rows: [*const f32; ROWS] = std::array::from_fn(|row| {
+                args.activations.wrapping_add((first_row + row).min(last) * args.activation_stride).cast()
+            });
             let groups: [*const $number; GROUPS] = std::array::from_fn(|group| args.groups[first_group + group].cast());
             let mut sums = [[isa.splat(0.0); GROUPS]; ROWS];
             for column in 0..args.columns {
                 for group in 0..GROUPS {
                     let at = groups[group].add(column * GROUP_ROWS);
-                    if ROWS == 1 {
+                    if STREAMS {
                         isa.prefetch(at.cast::<u8>().wrapping_add(PREFETCH_BYTES));
                     }
                     let weights = isa.$load(at);

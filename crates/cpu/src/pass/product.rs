@@ -282,7 +282,7 @@ impl Walk<'_> {
         let in_place = matches!(matrix.storage, crate::matrix::Storage::Blocks { .. });
         let by = if in_place { 1 } else { 2 };
         // Blocks in place are decoded once for all rows; packed groups stay in cache, so rows go outside.
-        let row_step = if in_place { input.rows } else { TILE_ROWS_MAX };
+        let row_step = if in_place { input.rows } else { panel_rows(input) };
         for first_row in (0..input.rows).step_by(row_step) {
             for first in groups.clone().step_by(by) {
                 let count = by.min(groups.end - first);
@@ -292,8 +292,8 @@ impl Walk<'_> {
                     addresses[1] = matrix.group(first + 1, scratch);
                 }
                 let last_row = (first_row + row_step).min(input.rows);
-                for row in (first_row..last_row).step_by(TILE_ROWS_MAX) {
-                    let rows = TILE_ROWS_MAX.min(last_row - row);
+                for row in (first_row..last_row).step_by(panel_rows(input)) {
+                    let rows = panel_rows(input).min(last_row - row);
                     let args = tile_args(matrix, addresses, count, input, row, rows);
                     // SAFETY: addresses and input rows come from the matrix's and the input's own shapes.
                     unsafe { (matrix.tile)(&args, output) };
@@ -320,14 +320,14 @@ impl Walk<'_> {
         let mut second: TileOutput = output;
         self.phase(total, chunk, |walk, claimed| {
             walk.prepare_own(source, input, &mut prepared);
-            let row_step = if matrices.iter().any(|m| in_place(m)) { input.rows } else { TILE_ROWS_MAX };
+            let row_step = if matrices.iter().any(|m| in_place(m)) { input.rows } else { panel_rows(input) };
             for first_row in (0..input.rows).step_by(row_step) {
                 for group in claimed.clone() {
                     let [a, b] = &mut walk.columns;
                     let addresses = [matrices[0].group(group, a), matrices[1].group(group, b)];
                     let last_row = (first_row + row_step).min(input.rows);
-                    for row in (first_row..last_row).step_by(TILE_ROWS_MAX) {
-                        let rows = TILE_ROWS_MAX.min(last_row - row);
+                    for row in (first_row..last_row).step_by(panel_rows(input)) {
+                        let rows = panel_rows(input).min(last_row - row);
                         // SAFETY: addresses and input rows come from the matrices' and the input's own shapes.
                         unsafe {
                             if together {
@@ -361,6 +361,11 @@ impl Walk<'_> {
     }
 }
 
+/// Rows of a tile call: all of a small batch, or what stays in registers for two groups.
+fn panel_rows(input: Input) -> usize {
+    if input.rows <= TILE_ROWS_MAX { input.rows.max(1) } else { TILE_ROWS_MAX / 2 }
+}
+
 fn tile_args(
     matrix: &Matrix,
     groups: [*const u8; 2],
@@ -386,6 +391,7 @@ fn tile_args(
         fine_stride: input.codes_width,
         row_count,
         columns: matrix.columns,
+        streams: input.rows <= TILE_ROWS_MAX,
     }
 }
 
