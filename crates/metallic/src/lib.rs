@@ -23,7 +23,7 @@ pub mod chat;
 pub mod device;
 mod error;
 pub mod generate;
-mod memory;
+pub mod memory;
 pub mod model;
 pub mod perplexity;
 pub mod prompt;
@@ -40,6 +40,8 @@ pub use text::chat_template::{Content, Message};
 
 /// GGUF files, for programs that look into them.
 pub use gguf;
+/// Architectures: from a file to what it computes.
+pub use models;
 /// What a model computes.
 pub use program;
 /// Memory plans, sequences, logits.

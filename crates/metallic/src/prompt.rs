@@ -2,7 +2,7 @@
 
 use gguf::GgufFile;
 use text::chat_template::{ChatTemplate, Message, RenderInput};
-use text::{EncodeOptions, Tokenizer};
+use text::{EncodeOptions, TextPart, Tokenizer};
 
 use crate::Error;
 
@@ -13,7 +13,7 @@ pub enum Prompt<'a> {
     Text(&'a str),
     /// Ids as they are.
     Tokens(&'a [u32]),
-    /// A conversation, rendered by the chat template.
+    /// A conversation, rendered by the chat template. Control tokens in what people wrote are text.
     Messages(&'a [Message]),
 }
 
@@ -82,7 +82,7 @@ impl ChatFormat {
             }
         };
         let extra = serde_json::Map::new();
-        let rendered = template.render(&RenderInput {
+        let rendered = template.render_segments(&RenderInput {
             messages,
             add_generation_prompt: true,
             bos_token: &self.bos,
@@ -91,10 +91,17 @@ impl ChatFormat {
             extra: &extra,
             now: None,
         })?;
+        // What people wrote is text: a control token spelled out in it stays text.
+        let parts: Vec<TextPart<'_>> = rendered
+            .segments
+            .iter()
+            .map(|segment| TextPart { text: &segment.text, parse_special: !segment.is_content })
+            .collect();
+        let mut ids = tokenizer.encoder().encode_parts(&parts, false).ids;
         // Templates write BOS themselves where they want it; a second one would be wrong.
-        let add_special = !(self.bos.is_empty() || rendered.starts_with(&self.bos)) && tokenizer.added_bos().is_some();
-        let mut ids = tokenizer.encode(&rendered, EncodeOptions { add_special: false, parse_special: true }).ids;
-        if let (true, Some(bos)) = (add_special, tokenizer.added_bos()) {
+        if let Some(bos) = tokenizer.added_bos()
+            && ids.first() != Some(&bos)
+        {
             ids.insert(0, bos);
         }
         Ok(ids)

@@ -21,6 +21,15 @@ pub struct EncodeOptions {
     pub parse_special: bool,
 }
 
+/// A part of a text; see [`Encoder::encode_parts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextPart<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// As [`EncodeOptions::parse_special`].
+    pub parse_special: bool,
+}
+
 /// A text as tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encoding {
@@ -94,16 +103,45 @@ impl<'t> Encoder<'t> {
 
     /// The tokens of `text`, in buffers that are kept.
     pub fn encode_into(&mut self, text: &str, options: EncodeOptions, out: &mut Encoding) {
+        let mut fragments = std::mem::take(&mut self.fragments);
+        self.tokenizer.special.partition(text, options.parse_special, &mut fragments);
+        self.encode_fragments(text, &fragments, options.add_special, out);
+        self.fragments = fragments;
+    }
+
+    /// The tokens of a text that comes in parts, each with its own word on whether control tokens are recognised in
+    /// it. Words run across the parts' borders, control tokens do not.
+    pub fn encode_parts(&mut self, parts: &[TextPart<'_>], add_special: bool) -> Encoding {
+        let mut text = String::with_capacity(parts.iter().map(|part| part.text.len()).sum());
+        let (mut fragments, mut of_part) = (Vec::new(), Vec::new());
+        for part in parts {
+            let base = text.len();
+            text.push_str(part.text);
+            self.tokenizer.special.partition(part.text, part.parse_special, &mut of_part);
+            for fragment in of_part.drain(..) {
+                match (fragment, fragments.last_mut()) {
+                    (Fragment::Text(range), Some(Fragment::Text(before))) if before.end == base + range.start => {
+                        before.end = base + range.end;
+                    }
+                    (Fragment::Text(range), _) => fragments.push(Fragment::Text(base + range.start..base + range.end)),
+                    (token, _) => fragments.push(token),
+                }
+            }
+        }
+        let mut encoding = Encoding::default();
+        self.encode_fragments(&text, &fragments, add_special, &mut encoding);
+        encoding
+    }
+
+    fn encode_fragments(&mut self, text: &str, fragments: &[Fragment], add_special: bool, out: &mut Encoding) {
         out.ids.clear();
         out.unencodable.clear();
         let tokenizer = self.tokenizer;
-        if options.add_special {
+        if add_special {
             out.ids.extend(tokenizer.rules.bos);
         }
-        let mut fragments = std::mem::take(&mut self.fragments);
-        tokenizer.special.partition(text, options.parse_special, &mut fragments);
         let mut after_special = true;
-        for fragment in &fragments {
+        for fragment in fragments {
             match fragment {
                 Fragment::Token(id) => out.ids.push(*id),
                 Fragment::Text(range) => match &tokenizer.model {
@@ -113,8 +151,7 @@ impl<'t> Encoder<'t> {
             }
             after_special = matches!(fragment, Fragment::Token(_));
         }
-        self.fragments = fragments;
-        if options.add_special {
+        if add_special {
             out.ids.extend(tokenizer.rules.eos);
         }
     }

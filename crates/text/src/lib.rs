@@ -22,7 +22,7 @@ mod unicode_tables;
 mod vocabulary;
 mod word_cache;
 
-pub use encoder::{EncodeOptions, Encoder, Encoding, Unencodable};
+pub use encoder::{EncodeOptions, Encoder, Encoding, TextPart, Unencodable};
 pub use error::TokenizerError;
 pub use from_gguf::source_from_gguf;
 pub use pretokenize::{PRE_TOKENIZERS, PreTokenizer, PreTokenizerRules, pre_tokenizer_rules};
