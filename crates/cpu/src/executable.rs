@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use program::cost::{StepCost, step_cost};
 use program::{
     BackendError, Buffer, KvFormat, KvPlan, LedgerRow, PAGE_ROWS, PassInput, Program, RopeTable, RowBucket, Segment,
     Step, TensorBytes, TensorIndex, TensorSpec,
@@ -13,7 +14,7 @@ use crate::kernels::Kernels;
 use crate::layout::{GROUP_ROWS, Layout};
 use crate::matrix::{Matrix, Storage, arena_bytes};
 use crate::memory::{Region, Shared, Use};
-use crate::pass::{Pass, pack_rows};
+use crate::pass::{Pass, PassMemory, pack_rows};
 use crate::pool::Pool;
 
 /// What the steps use a tensor as, and what they use.
@@ -96,8 +97,11 @@ pub(crate) struct Executable {
     pub(crate) ropes: Vec<RopeTable>,
     /// For each template, the rope table of each step.
     pub(crate) rope_of: Vec<Vec<usize>>,
+    /// For each template, what each step costs.
+    pub(crate) costs: Vec<Vec<StepCost>>,
     pub(crate) rope_pairs: usize,
     pub(crate) ledger: Vec<LedgerRow>,
+    memory: PassMemory,
     arena: Region,
     all_uploaded: bool,
 }
@@ -110,6 +114,7 @@ impl Executable {
         threads: usize,
     ) -> Result<Executable, BackendError> {
         let (ropes, rope_of) = rope_tables(&program);
+        let costs = step_costs(&program);
         let rope_pairs = ropes.iter().map(|rope| rope.frequencies.len()).max().unwrap_or(0);
         let mut weights: Vec<Weight> = program.tensors.iter().map(|_| Weight::default()).collect();
         mark_roles(&program, &mut weights);
@@ -132,8 +137,10 @@ impl Executable {
             scratch,
             ropes,
             rope_of,
+            costs,
             rope_pairs,
             ledger: Vec::new(),
+            memory: PassMemory::default(),
             all_uploaded: false,
         })
     }
@@ -202,10 +209,12 @@ impl Executable {
         if input.rows() == 0 {
             return Ok(());
         }
-        let pass = Pass::new(self, segment, input);
+        let memory = std::mem::take(&mut self.memory);
+        let pass = Pass::new(self, segment, input, memory);
         pool.run(&|worker| pass.run(worker));
-        let timings = pass.into_timings();
-        self.note(timings, input.rows());
+        let memory = pass.into_memory();
+        self.note(memory.timings(), input.rows());
+        self.memory = memory;
         Ok(())
     }
 
@@ -272,17 +281,17 @@ impl Executable {
         Ok(())
     }
 
-    fn note(&mut self, timings: Vec<(&'static str, LedgerRow)>, rows: usize) {
-        for (step, mut row) in timings {
-            row.multiply_adds *= rows as u64;
-            match self.ledger.iter_mut().find(|known| known.step == step) {
+    fn note(&mut self, timings: &[LedgerRow], rows: usize) {
+        for row in timings {
+            let multiply_adds = row.multiply_adds * rows as u64;
+            match self.ledger.iter_mut().find(|known| known.step == row.step) {
                 Some(known) => {
                     known.calls += row.calls;
                     known.weight_bytes += row.weight_bytes;
-                    known.multiply_adds += row.multiply_adds;
+                    known.multiply_adds += multiply_adds;
                     known.seconds += row.seconds;
                 }
-                None => self.ledger.push(row),
+                None => self.ledger.push(LedgerRow { multiply_adds, ..row.clone() }),
             }
         }
     }
@@ -314,6 +323,18 @@ fn mark_roles(program: &Program, weights: &mut [Weight]) {
             }
         }
     }
+}
+
+/// What each step of each template costs, from any unit that uses it.
+fn step_costs(program: &Program) -> Vec<Vec<StepCost>> {
+    let mut costs = vec![Vec::new(); program.templates.len()];
+    for unit in program.units() {
+        let of = &mut costs[unit.template.0 as usize];
+        if of.is_empty() {
+            of.extend(program.template(unit).steps.iter().map(|(_, step)| step_cost(program, unit, step)));
+        }
+    }
+    costs
 }
 
 /// Distinct rope tables, and which one each step of each template uses.

@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use program::cost::step_cost;
+use program::cost::StepCost;
 use program::{Buffer, LedgerRow, PassInput, Program, Segment, Step, TensorSpec, Unit};
 
 use crate::executable::{Executable, Pages};
@@ -58,7 +58,22 @@ pub(crate) struct Pass<'p> {
     /// Rows of one sequence that follow each other: first row and count.
     runs: Vec<(usize, usize)>,
     /// Written by thread 0 alone.
-    timings: UnsafeCell<Vec<(&'static str, LedgerRow)>>,
+    timings: UnsafeCell<Vec<LedgerRow>>,
+}
+
+/// What a pass keeps its books in, kept from pass to pass so that none allocates.
+#[derive(Default)]
+pub(crate) struct PassMemory {
+    phases: Vec<PhaseCounters>,
+    runs: Vec<(usize, usize)>,
+    timings: Vec<LedgerRow>,
+}
+
+impl PassMemory {
+    /// Wall time and cost of each step of the pass, in order; multiply-adds are for one row.
+    pub(crate) fn timings(&self) -> &[LedgerRow] {
+        &self.timings
+    }
 }
 
 /// Progress of one phase, in a cache line of its own.
@@ -86,23 +101,26 @@ struct Walk<'p> {
 }
 
 impl<'p> Pass<'p> {
-    pub(crate) fn new(exe: &'p Executable, segment: &'p Segment, input: &'p PassInput<'p>) -> Pass<'p> {
+    pub(crate) fn new(
+        exe: &'p Executable,
+        segment: &'p Segment,
+        input: &'p PassInput<'p>,
+        memory: PassMemory,
+    ) -> Pass<'p> {
+        let PassMemory { mut phases, mut runs, mut timings } = memory;
         let steps: usize = exe.program.units().map(|unit| exe.program.template(unit).steps.len()).sum();
-        let mut runs: Vec<(usize, usize)> = Vec::new();
+        phases.iter_mut().for_each(|phase| *phase = PhaseCounters::default());
+        phases.resize_with(steps * PHASES_PER_STEP + 1, PhaseCounters::default);
+        runs.clear();
         for row in 0..input.rows() {
             match runs.last_mut() {
                 Some((first, count)) if input.sequences[*first] == input.sequences[row] => *count += 1,
                 _ => runs.push((row, 1)),
             }
         }
-        Pass {
-            exe,
-            segment,
-            input,
-            phases: (0..steps * PHASES_PER_STEP + 1).map(|_| PhaseCounters::default()).collect(),
-            runs,
-            timings: UnsafeCell::new(Vec::with_capacity(steps)),
-        }
+        timings.clear();
+        timings.reserve(steps);
+        Pass { exe, segment, input, phases, runs, timings: UnsafeCell::new(timings) }
     }
 
     /// Runs the segment on one thread of the pool.
@@ -122,9 +140,8 @@ impl<'p> Pass<'p> {
         }
     }
 
-    /// Wall time and cost of each step, in order; multiply-adds are for one row.
-    pub(crate) fn into_timings(self) -> Vec<(&'static str, LedgerRow)> {
-        self.timings.into_inner()
+    pub(crate) fn into_memory(self) -> PassMemory {
+        PassMemory { phases: self.phases, runs: self.runs, timings: self.timings.into_inner() }
     }
 
     fn pages(&self) -> &Pages {
@@ -157,7 +174,7 @@ impl Walk<'_> {
                 Step::Norm(step) => self.norm_selected(unit, step),
                 Step::Head(step) => self.head(unit, step),
             }
-            self.note(program, unit, name, step);
+            self.note(name, self.pass.exe.costs[unit.template.0 as usize][index]);
         }
     }
 
@@ -182,10 +199,9 @@ impl Walk<'_> {
         rows.div_ceil(self.worker.threads * 4).max(1)
     }
 
-    fn note(&mut self, program: &Program, unit: &Unit, name: &'static str, step: &Step) {
+    fn note(&mut self, name: &'static str, cost: StepCost) {
         let Some(started) = self.started else { return };
         let now = Instant::now();
-        let cost = step_cost(program, unit, step);
         let row = LedgerRow {
             step: name,
             calls: 1,
@@ -194,7 +210,7 @@ impl Walk<'_> {
             seconds: (now - started).as_secs_f64(),
         };
         // SAFETY: only thread 0 has a start time, and the vector is read after the run.
-        unsafe { (*self.pass.timings.get()).push((name, row)) };
+        unsafe { (*self.pass.timings.get()).push(row) };
         self.started = Some(now);
     }
 

@@ -78,6 +78,9 @@ pub struct Engine {
     pages: PagePool,
     decoded: Vec<DecodedStep>,
     logits: Vec<f32>,
+    /// Kept from pass to pass.
+    positions: Vec<u32>,
+    sequences: Vec<u32>,
 }
 
 impl Engine {
@@ -117,7 +120,18 @@ impl Engine {
         }
         progress(done, plan.weight_bytes);
         let pages = PagePool::new(u32::try_from(plan.pages()).unwrap_or(u32::MAX));
-        Ok(Engine { backend, program, executable, bucket, plan, pages, decoded, logits: Vec::new() })
+        Ok(Engine {
+            backend,
+            program,
+            executable,
+            bucket,
+            plan,
+            pages,
+            decoded,
+            logits: Vec::new(),
+            positions: Vec::new(),
+            sequences: Vec::new(),
+        })
     }
 
     /// The program.
@@ -295,11 +309,15 @@ impl Engine {
         start: usize,
         logit_rows: &[u32],
     ) -> Result<(), SessionError> {
-        let positions: Vec<u32> = (start..start + tokens.len()).map(|p| u32::try_from(p).unwrap_or(u32::MAX)).collect();
+        let positions = (start..start + tokens.len()).map(|position| u32::try_from(position).unwrap_or(u32::MAX));
+        self.positions.clear();
+        self.positions.extend(positions);
+        self.sequences.clear();
+        self.sequences.resize(tokens.len(), 0);
         let input = PassInput {
             tokens,
-            positions: &positions,
-            sequences: &vec![0; tokens.len()],
+            positions: &self.positions,
+            sequences: &self.sequences,
             page_tables: std::slice::from_ref(&sequence.pages),
             logit_rows,
         };
