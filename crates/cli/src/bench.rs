@@ -1,0 +1,270 @@
+//! `metallic bench`: tokens a second, and what share of the memory's speed decoding uses.
+
+use std::time::Instant;
+
+use metallic::memory::{measure_read_gb_s, peak_resident_bytes};
+use metallic::program::LedgerRow;
+use metallic::program::cost::weight_bytes_per_token;
+use metallic::session::{Engine, Sequence};
+use metallic::{Error, LoadOptions};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::args::BenchArgs;
+use crate::options;
+use crate::output::{Output, table};
+use crate::progress::Progress;
+use crate::run::milliseconds;
+
+/// Median, least and greatest of the repetitions, in tokens a second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Rate {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+/// What was measured.
+struct Report {
+    name: String,
+    /// `None` where no token was asked for.
+    prefill: Option<Rate>,
+    decode: Option<Rate>,
+    prefill_ledger: Vec<LedgerRow>,
+    decode_ledger: Vec<LedgerRow>,
+    load_ms: f64,
+    weight_bytes_per_token: u64,
+    read_gb_s: f64,
+    peak_rss_bytes: Option<u64>,
+    threads: usize,
+    backend: &'static str,
+    device: String,
+}
+
+pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
+    let (prompt, decode) = (args.n_prompt as usize, args.n_gen as usize);
+    let context = prompt.max(decode).max(1);
+    let load = LoadOptions { logit_rows: 1, ..options::load_options(&args.load, Some(context)) };
+    let mut loaded = options::load(&args.file, &load, out)?;
+    let engine = loaded.model.engine();
+    let mut progress = Progress::of_items(out);
+    let rounds = u64::from(args.repetitions) + 1;
+
+    let (mut prefill_rates, mut decode_rates) = (Vec::new(), Vec::new());
+    let (mut prefill_ledger, mut decode_ledger) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        progress.set("measuring", round, rounds);
+        let prefill_rate = measure(engine, prompt, engine.rows_max())?;
+        let prefill_rows = engine.take_ledger();
+        let decode_rate = measure(engine, decode, 1)?;
+        let decode_rows = engine.take_ledger();
+        // The first round warms up.
+        if round > 0 {
+            prefill_rates.extend(prefill_rate);
+            decode_rates.extend(decode_rate);
+            merge(&mut prefill_ledger, prefill_rows);
+            merge(&mut decode_ledger, decode_rows);
+        }
+    }
+    // Before the buffer of the measurement that follows.
+    let peak_rss_bytes = peak_resident_bytes();
+    let capabilities = engine.backend().capabilities();
+    let (threads, backend, device) = (capabilities.threads, capabilities.name, capabilities.description.clone());
+    progress.set("reading memory", rounds, rounds);
+    let report = Report {
+        prefill: Rate::of(prefill_rates),
+        decode: Rate::of(decode_rates),
+        prefill_ledger,
+        decode_ledger,
+        load_ms: milliseconds(loaded.time),
+        weight_bytes_per_token: weight_bytes_per_token(loaded.model.program()),
+        read_gb_s: measure_read_gb_s(threads)?,
+        peak_rss_bytes,
+        threads,
+        backend,
+        device,
+        name: loaded.name,
+    };
+    drop(progress);
+    if out.json() { out.print_json(&report.to_json(args)) } else { out.print(&report.to_text(args)) }
+}
+
+/// Computes `count` tokens from an empty sequence in passes of at most `rows`; only the last pass of a prompt, but each
+/// of single tokens, wants logits. Returns tokens a second, `None` for no tokens.
+fn measure(engine: &mut Engine, count: usize, rows: usize) -> Result<Option<f64>, Error> {
+    let vocabulary = engine.program().sizes.vocabulary;
+    // Which tokens is of no consequence, but they should not all be the same row of the embedding.
+    let tokens: Vec<u32> = (0..count).map(|index| ((index * 7919 + 13) % vocabulary) as u32).collect();
+    let mut sequence = Sequence::default();
+    let started = Instant::now();
+    let mut passes = tokens.chunks(rows).peekable();
+    let mut outcome = Ok(());
+    while let Some(pass) = passes.next() {
+        outcome = if rows == 1 || passes.peek().is_none() {
+            engine.next_logits(&mut sequence, pass).map(|_| ())
+        } else {
+            engine.extend(&mut sequence, pass)
+        };
+        if outcome.is_err() {
+            break;
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    engine.truncate(&mut sequence, 0);
+    outcome?;
+    Ok((count > 0).then(|| count as f64 / seconds))
+}
+
+/// Adds `rows` to what is known of the same steps.
+fn merge(ledger: &mut Vec<LedgerRow>, rows: Vec<LedgerRow>) {
+    for row in rows {
+        match ledger.iter_mut().find(|known| known.step == row.step) {
+            None => ledger.push(row),
+            Some(known) => {
+                known.calls += row.calls;
+                known.weight_bytes += row.weight_bytes;
+                known.multiply_adds += row.multiply_adds;
+                known.seconds += row.seconds;
+            }
+        }
+    }
+}
+
+impl Rate {
+    fn of(mut rates: Vec<f64>) -> Option<Rate> {
+        rates.sort_by(f64::total_cmp);
+        let (min, max) = (*rates.first()?, *rates.last()?);
+        let middle = rates.len() / 2;
+        let median = if rates.len() % 2 == 1 { rates[middle] } else { (rates[middle - 1] + rates[middle]) / 2.0 };
+        Some(Rate { median, min, max })
+    }
+}
+
+impl Report {
+    /// GB/s at which decoding reads weights.
+    fn decode_gb_s(&self) -> Option<f64> {
+        self.decode.map(|rate| self.weight_bytes_per_token as f64 * rate.median / 1e9)
+    }
+
+    fn to_json(&self, args: &BenchArgs) -> Value {
+        json!({
+            "model": self.name,
+            "prefill_tok_s": self.prefill,
+            "decode_tok_s": self.decode,
+            "load_ms": self.load_ms,
+            "weight_bytes_per_token": self.weight_bytes_per_token,
+            "read_gb_s": self.read_gb_s,
+            "read_share": self.decode_gb_s().map(|rate| rate / self.read_gb_s),
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "threads": self.threads,
+            "backend": self.backend,
+            "device": self.device,
+            "n_prompt": args.n_prompt,
+            "n_gen": args.n_gen,
+            "repetitions": args.repetitions,
+            "ledger": ledger_json(&self.decode_ledger),
+            "prefill_ledger": ledger_json(&self.prefill_ledger),
+        })
+    }
+
+    fn to_text(&self, args: &BenchArgs) -> String {
+        let mut rates = table(&["measure", "median", "least", "greatest"]);
+        let rows = [("prefill", args.n_prompt, self.prefill), ("decode", args.n_gen, self.decode)];
+        for (what, tokens, rate) in rows {
+            if let Some(Rate { median, min, max }) = rate {
+                let cells = [median, min, max].map(|rate| format!("{rate:.1} tokens/s"));
+                rates.add_row([vec![format!("{what} {tokens}")], cells.to_vec()].concat());
+            }
+        }
+        let mut text = format!("{} on {}: {}\n{rates}\n", self.name, self.backend, self.device);
+        text += &format!("loaded in {:.0} ms", self.load_ms);
+        if let Some(bytes) = self.peak_rss_bytes {
+            text += &format!(", at most {:.0} MiB of memory", bytes as f64 / f64::from(1 << 20));
+        }
+        text += &format!(
+            "\na token reads {:.1} MB of weights; this machine reads {:.1} GB/s with {}",
+            self.weight_bytes_per_token as f64 / 1e6,
+            self.read_gb_s,
+            options::count(self.threads, "thread")
+        );
+        if let Some(rate) = self.decode_gb_s() {
+            let share = 100.0 * rate / self.read_gb_s;
+            let cached = if share > 100.0 { ": the weights fit the caches" } else { "" };
+            text += &format!("\ndecoding reads {rate:.1} GB/s, {share:.0} % of that{cached}");
+        }
+        for (what, ledger) in [("decode", &self.decode_ledger), ("prefill", &self.prefill_ledger)] {
+            if !ledger.is_empty() {
+                text += &format!("\n\n{what}, by step\n{}", ledger_table(ledger));
+            }
+        }
+        text + "\n"
+    }
+}
+
+/// Rate of something counted over `seconds`, in 10⁹ a second; 0 where no time passed.
+fn giga(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { count as f64 / seconds / 1e9 } else { 0.0 }
+}
+
+fn total_seconds(ledger: &[LedgerRow]) -> f64 {
+    ledger.iter().map(|row| row.seconds).sum()
+}
+
+fn ledger_json(ledger: &[LedgerRow]) -> Value {
+    let total = total_seconds(ledger);
+    let row = |row: &LedgerRow| {
+        json!({
+            "step": row.step,
+            "calls": row.calls,
+            "weight_bytes": row.weight_bytes,
+            "multiply_adds": row.multiply_adds,
+            "seconds": row.seconds,
+            "gb_s": giga(row.weight_bytes, row.seconds),
+            "gflop_s": giga(2 * row.multiply_adds, row.seconds),
+            "share": if total > 0.0 { row.seconds / total } else { 0.0 },
+        })
+    };
+    ledger.iter().map(row).collect()
+}
+
+fn ledger_table(ledger: &[LedgerRow]) -> String {
+    let total = total_seconds(ledger);
+    let mut steps = table(&["step", "calls", "weights", "time", "GB/s", "GFLOP/s", "share"]);
+    for row in ledger {
+        steps.add_row([
+            row.step.to_owned(),
+            row.calls.to_string(),
+            format!("{:.1} MB", row.weight_bytes as f64 / 1e6),
+            format!("{:.1} ms", row.seconds * 1e3),
+            format!("{:.1}", giga(row.weight_bytes, row.seconds)),
+            format!("{:.1}", giga(2 * row.multiply_adds, row.seconds)),
+            format!("{:.1} %", if total > 0.0 { 100.0 * row.seconds / total } else { 0.0 }),
+        ]);
+    }
+    steps.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_ordered() {
+        let rate = |rates: &[f64]| Rate::of(rates.to_vec());
+        assert_eq!(rate(&[]), None);
+        assert_eq!(rate(&[2.0]), Some(Rate { median: 2.0, min: 2.0, max: 2.0 }));
+        assert_eq!(rate(&[3.0, 1.0, 2.0]), Some(Rate { median: 2.0, min: 1.0, max: 3.0 }));
+        assert_eq!(rate(&[4.0, 1.0, 2.0, 3.0]), Some(Rate { median: 2.5, min: 1.0, max: 4.0 }));
+    }
+
+    #[test]
+    fn ledgers_add_up_by_step() {
+        let row = |step, seconds| LedgerRow { step, calls: 1, weight_bytes: 10, multiply_adds: 5, seconds };
+        let mut ledger = vec![row("qkv", 1.0)];
+        merge(&mut ledger, vec![row("down", 2.0), row("qkv", 0.5)]);
+        assert_eq!(
+            ledger.iter().map(|row| (row.step, row.calls, row.seconds)).collect::<Vec<_>>(),
+            [("qkv", 2, 1.5), ("down", 1, 2.0)]
+        );
+    }
+}

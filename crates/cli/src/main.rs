@@ -1,0 +1,37 @@
+//! The `metallic` command: flags in, text or JSON out. It computes nothing itself; `metallic`, the library, does.
+
+mod args;
+mod bench;
+mod chat;
+mod embedded;
+mod input;
+mod inspect;
+mod interrupt;
+mod logits;
+mod options;
+mod output;
+mod perplexity;
+mod progress;
+mod run;
+mod tokenize;
+
+use std::process::ExitCode;
+
+use args::Command;
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = args::parse();
+    interrupt::install();
+    let out = Output::new(cli.verbosity(), cli.command.json());
+    let outcome = match &cli.command {
+        Command::Run(args) => run::run(args, &out),
+        Command::Chat(args) => chat::chat(args, &out),
+        Command::Inspect(args) => inspect::inspect(args, &out),
+        Command::Tokenize(args) => tokenize::tokenize(args, &out),
+        Command::Logits(args) => logits::logits(args, &out),
+        Command::Perplexity(args) => perplexity::perplexity(args, &out),
+        Command::Bench(args) => bench::bench(args, &out),
+    };
+    out.end(outcome)
+}

@@ -1,0 +1,11 @@
+//! The command as other programs see it: stdout, stderr and exit codes of the built binary, on the built-in model.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+mod bad_input;
+mod chat;
+mod inspect;
+mod measures;
+mod run;
+mod support;
+mod tokenize;
