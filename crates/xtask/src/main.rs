@@ -1,0 +1,184 @@
+//! `cargo xtask`: every check of the repository, in the order in which they fail fastest. It holds no rules itself:
+//! those are lints, tests and `deny.toml`.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stderr, reason = "progress of a command-line tool")]
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+const USAGE: &str = "\
+usage: cargo xtask check [--real] [--no-tests]
+
+  check        formatting, lints, dependencies, fuzz targets, tests (which hold the tidy rules)
+  --real       also fetch the real models and run the tests that need them
+  --no-tests   leave `cargo test --workspace` out, for a caller that has just run it";
+
+/// What `check` runs.
+struct Options {
+    real_models: bool,
+    tests: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let Some(options) = parse(&arguments) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match check(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(arguments: &[String]) -> Option<Options> {
+    let (command, flags) = arguments.split_first()?;
+    if command != "check" {
+        return None;
+    }
+    let mut options = Options {
+        real_models: false,
+        tests: true,
+    };
+    for flag in flags {
+        match flag.as_str() {
+            "--real" => options.real_models = true,
+            "--no-tests" => options.tests = false,
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
+fn check(options: &Options) -> Result<(), String> {
+    stage("formatting", cargo(&["fmt", "--all", "--check"]))?;
+    stage(
+        "lints",
+        cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    )?;
+    dependencies()?;
+    fuzz_targets()?;
+    if options.tests {
+        stage("tests", cargo(&["test", "--workspace"]))?;
+    }
+    if options.real_models {
+        real_models()?;
+    }
+    Ok(())
+}
+
+/// Licences, sources and versions of dependencies. Advisories are left out: they need a clone of another repository.
+fn dependencies() -> Result<(), String> {
+    if Command::new("cargo-deny")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        eprintln!("== dependencies: skipped, cargo-deny is not installed");
+        return Ok(());
+    }
+    stage(
+        "dependencies",
+        cargo(&["deny", "check", "bans", "licenses", "sources"]),
+    )
+}
+
+/// Type-checks the fuzz targets on the pinned toolchain; running them needs nightly and cargo-fuzz.
+fn fuzz_targets() -> Result<(), String> {
+    let manifest = root().join("fuzz/Cargo.toml");
+    if !manifest.exists() {
+        return Err(format!(
+            "{} is missing: the fuzz targets are part of the checks",
+            manifest.display()
+        ));
+    }
+    let mut command = cargo(&["check", "--bins", "--manifest-path"]);
+    command.arg(manifest);
+    stage("fuzz targets", command)
+}
+
+fn real_models() -> Result<(), String> {
+    let script = root().join("scripts/real-models.sh");
+    let mut fetch = Command::new(&script);
+    fetch
+        .arg("--vocabularies")
+        .stderr(std::process::Stdio::inherit());
+    eprintln!("== real models: fetch");
+    let started = Instant::now();
+    let output = fetch
+        .output()
+        .map_err(|error| format!("{}: {error}", script.display()))?;
+    if !output.status.success() {
+        return Err(format!(
+            "real models: {} failed with {}",
+            script.display(),
+            output.status
+        ));
+    }
+    let stdout =
+        String::from_utf8(output.stdout).map_err(|error| format!("real models: {error}"))?;
+    let folder = stdout
+        .lines()
+        .last()
+        .ok_or("real models: the script named no folder")?;
+    done("real models: fetch", started);
+    let mut command = cargo(&[
+        "test",
+        "--release",
+        "-p",
+        "metallic",
+        "--test",
+        "real_models",
+        "--",
+        "--ignored",
+    ]);
+    command.env("METALLIC_TEST_MODELS", folder);
+    stage("real models: tests", command)
+}
+
+fn stage(name: &str, mut command: Command) -> Result<(), String> {
+    eprintln!("== {name}");
+    let started = Instant::now();
+    let status = command
+        .status()
+        .map_err(|error| format!("{name}: {command:?} could not start: {error}"))?;
+    if !status.success() {
+        return Err(format!("{name}: {command:?} failed with {status}"));
+    }
+    done(name, started);
+    Ok(())
+}
+
+fn done(name: &str, started: Instant) {
+    eprintln!("== {name}: ok, {:.1} s", started.elapsed().as_secs_f64());
+}
+
+/// Cargo in the repository's root.
+///
+/// By name and not by the `CARGO` of `cargo run`, so that the pinned toolchain and `cargo fmt` are found as in a shell.
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(arguments).current_dir(root());
+    command
+}
+
+fn root() -> PathBuf {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    crates
+        .and_then(Path::parent)
+        .expect("this crate lies two folders below the root")
+        .to_owned()
+}
