@@ -213,7 +213,7 @@ impl Executable {
         let pass = Pass::new(self, segment, input, memory);
         pool.run(&|worker| pass.run(worker));
         let memory = pass.into_memory();
-        self.note(memory.timings(), input.rows());
+        self.note(memory.timings());
         self.memory = memory;
         Ok(())
     }
@@ -281,17 +281,16 @@ impl Executable {
         Ok(())
     }
 
-    fn note(&mut self, timings: &[LedgerRow], rows: usize) {
+    fn note(&mut self, timings: &[LedgerRow]) {
         for row in timings {
-            let multiply_adds = row.multiply_adds * rows as u64;
             match self.ledger.iter_mut().find(|known| known.step == row.step) {
                 Some(known) => {
                     known.calls += row.calls;
                     known.weight_bytes += row.weight_bytes;
-                    known.multiply_adds += multiply_adds;
+                    known.multiply_adds += row.multiply_adds;
                     known.seconds += row.seconds;
                 }
-                None => self.ledger.push(LedgerRow { multiply_adds, ..row.clone() }),
+                None => self.ledger.push(row.clone()),
             }
         }
     }

@@ -70,7 +70,7 @@ pub(crate) struct PassMemory {
 }
 
 impl PassMemory {
-    /// Wall time and cost of each step of the pass, in order; multiply-adds are for one row.
+    /// Wall time and cost of each step of the pass, in order.
     pub(crate) fn timings(&self) -> &[LedgerRow] {
         &self.timings
     }
@@ -128,15 +128,16 @@ impl<'p> Pass<'p> {
         let started = (worker.index == 0).then(Instant::now);
         let mut walk = Walk { pass: self, worker, phase: 0, columns: [Vec::new(), Vec::new()], started };
         let program = &*self.exe.program;
+        let rows = self.input.rows();
         walk.rotations();
         if self.segment.prologue {
-            walk.unit(program, &program.prologue, 0);
+            walk.unit(program, &program.prologue, 0, rows);
         }
         for layer in self.segment.layers.clone() {
-            walk.unit(program, &program.layers[layer], layer);
+            walk.unit(program, &program.layers[layer], layer, rows);
         }
         if self.segment.epilogue && !self.input.logit_rows.is_empty() {
-            walk.unit(program, &program.epilogue, 0);
+            walk.unit(program, &program.epilogue, 0, self.input.logit_rows.len());
         }
     }
 
@@ -158,7 +159,8 @@ impl<'p> Pass<'p> {
 }
 
 impl Walk<'_> {
-    fn unit(&mut self, program: &Program, unit: &Unit, layer: usize) {
+    /// `rows` is how many rows the unit's steps compute.
+    fn unit(&mut self, program: &Program, unit: &Unit, layer: usize, rows: usize) {
         for (index, (name, step)) in program.template(unit).steps.iter().enumerate() {
             match step {
                 Step::Embed(step) => self.embed(unit, step),
@@ -174,7 +176,7 @@ impl Walk<'_> {
                 Step::Norm(step) => self.norm_selected(unit, step),
                 Step::Head(step) => self.head(unit, step),
             }
-            self.note(name, self.pass.exe.costs[unit.template.0 as usize][index]);
+            self.note(name, self.pass.exe.costs[unit.template.0 as usize][index], rows);
         }
     }
 
@@ -199,14 +201,14 @@ impl Walk<'_> {
         rows.div_ceil(self.worker.threads * 4).max(1)
     }
 
-    fn note(&mut self, name: &'static str, cost: StepCost) {
+    fn note(&mut self, name: &'static str, cost: StepCost, rows: usize) {
         let Some(started) = self.started else { return };
         let now = Instant::now();
         let row = LedgerRow {
             step: name,
             calls: 1,
             weight_bytes: cost.weight_bytes,
-            multiply_adds: cost.multiply_adds_per_row,
+            multiply_adds: cost.multiply_adds_per_row * rows as u64,
             seconds: (now - started).as_secs_f64(),
         };
         // SAFETY: only thread 0 has a start time, and the vector is read after the run.
