@@ -124,7 +124,7 @@ pub(crate) struct ContextArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Generation", allow_negative_numbers = true)]
 pub(crate) struct GenerateArgs {
-    /// Tokens to generate at most; -1 until the model or the context ends [default: 256 for raw text, else -1].
+    /// Tokens to generate at most; -1 until the model or the context ends [default: 256 for raw text to a model file, else -1].
     #[arg(short = 'n', long = "n-predict", visible_alias = "predict", value_name = "N",
           value_parser = clap::value_parser!(i64).range(-1..=i64::from(u32::MAX)))]
     pub(crate) n_predict: Option<i64>,

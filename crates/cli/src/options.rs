@@ -160,6 +160,11 @@ pub(crate) fn count(count: usize, thing: &str) -> String {
     if count == 1 { format!("{count} {thing}") } else { format!("{count} {thing}s") }
 }
 
+/// Whether no file is named and the built-in model speaks.
+pub(crate) fn is_built_in(args: &FileArgs) -> bool {
+    path(args).is_none()
+}
+
 fn path(args: &FileArgs) -> Option<&PathBuf> {
     args.path.as_ref().or(args.model.as_ref())
 }

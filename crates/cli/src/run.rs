@@ -14,14 +14,15 @@ use crate::options;
 use crate::output::{Interrupted, Output};
 use crate::progress::Progress;
 
-/// Raw text rarely ends by itself.
+/// Raw text rarely ends by itself; the built-in model's stories do.
 const RAW_TOKENS_MAX: usize = 256;
 
 pub(crate) fn run(args: &RunArgs, out: &Output) -> anyhow::Result<()> {
     let text = if args.tokens.is_some() { String::new() } else { prompt_text(args)? };
     let mut load = options::load_options(&args.load, options::context(&args.context));
     load.chat_template = options::chat_template(&args.generate)?;
-    let tokens_max = (!args.chat).then_some(RAW_TOKENS_MAX);
+    let ends_by_itself = args.chat || options::is_built_in(&args.file);
+    let tokens_max = (!ends_by_itself).then_some(RAW_TOKENS_MAX);
     let generate = options::generate_options(&args.generate, &args.sampling, tokens_max);
     let mut loaded = options::load(&args.file, &load, out)?;
     let messages = conversation(args.generate.system.as_deref(), &text);
