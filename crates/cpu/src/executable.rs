@@ -10,11 +10,12 @@ use program::{
 };
 
 use crate::activations::ActivationBlock;
+use crate::input_check::{InputCheck, InputLimits, check};
 use crate::kernels::Kernels;
 use crate::layout::{GROUP_ROWS, Layout};
 use crate::matrix::{Matrix, Storage, arena_bytes};
 use crate::memory::{Region, Shared, Use};
-use crate::pass::{Pass, PassMemory, pack_rows};
+use crate::pass::{HEAD_WIDTH_MAX, Pass, PassMemory, pack_rows};
 use crate::pool::Pool;
 
 /// What the steps use a tensor as, and what they use.
@@ -102,6 +103,7 @@ pub(crate) struct Executable {
     pub(crate) rope_pairs: usize,
     pub(crate) ledger: Vec<LedgerRow>,
     memory: PassMemory,
+    input_check: InputCheck,
     arena: Region,
     all_uploaded: bool,
 }
@@ -113,6 +115,7 @@ impl Executable {
         kernels: Kernels,
         threads: usize,
     ) -> Result<Executable, BackendError> {
+        check_head_widths(&program)?;
         let (ropes, rope_of) = rope_tables(&program);
         let costs = step_costs(&program);
         let rope_pairs = ropes.iter().map(|rope| rope.frequencies.len()).max().unwrap_or(0);
@@ -141,6 +144,7 @@ impl Executable {
             rope_pairs,
             ledger: Vec::new(),
             memory: PassMemory::default(),
+            input_check: InputCheck::default(),
             all_uploaded: false,
         })
     }
@@ -205,7 +209,14 @@ impl Executable {
     /// Runs a segment. Outputs stay in scratch until the next pass.
     pub(crate) fn run(&mut self, segment: &Segment, input: &PassInput<'_>, pool: &Pool) -> Result<(), BackendError> {
         self.check_uploaded()?;
-        self.check_input(segment, input)?;
+        let limits = InputLimits {
+            rows: self.bucket.rows,
+            logit_rows: self.bucket.logit_rows,
+            layers: self.program.layers.len(),
+            vocabulary: self.program.sizes.vocabulary,
+            pages: self.pages.as_ref().map_or(0, |pages| pages.count),
+        };
+        self.input_check.check(segment, input, &limits)?;
         if input.rows() == 0 {
             return Ok(());
         }
@@ -254,33 +265,6 @@ impl Executable {
         Ok(())
     }
 
-    fn check_input(&self, segment: &Segment, input: &PassInput<'_>) -> Result<(), BackendError> {
-        let rows = input.rows();
-        check("rows", rows as u64, self.bucket.rows as u64)?;
-        check("layers", segment.layers.end as u64, self.program.layers.len() as u64)?;
-        check("positions given", rows as u64, input.positions.len() as u64)?;
-        check("sequences given", rows as u64, input.sequences.len() as u64)?;
-        check("logit rows", input.logit_rows.len() as u64, self.bucket.logit_rows as u64)?;
-        for row in input.logit_rows {
-            check("logit row", u64::from(*row) + 1, rows as u64)?;
-        }
-        let pages = self.pages.as_ref().map_or(0, |pages| pages.count);
-        for row in 0..rows {
-            check("token id", u64::from(input.tokens[row]) + 1, self.program.sizes.vocabulary as u64)?;
-            let sequence = input.sequences[row] as usize;
-            check("sequence", sequence as u64 + 1, input.page_tables.len() as u64)?;
-            let table = &input.page_tables[sequence].pages;
-            let page = input.positions[row] as usize / PAGE_ROWS;
-            check("position's page", page as u64 + 1, table.len() as u64)?;
-            if row == 0 || input.sequences[row - 1] != input.sequences[row] || row + 1 == rows {
-                for index in &table[..=page] {
-                    check("page", u64::from(*index) + 1, pages as u64)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn note(&mut self, timings: &[LedgerRow]) {
         for row in timings {
             match self.ledger.iter_mut().find(|known| known.step == row.step) {
@@ -296,15 +280,26 @@ impl Executable {
     }
 }
 
-fn check(what: &'static str, value: u64, limit: u64) -> Result<(), BackendError> {
-    if value > limit { Err(BackendError::InvalidPass { what, value, limit }) } else { Ok(()) }
-}
-
 fn decode(spec: &TensorSpec, bytes: &[u8]) -> Vec<f32> {
     let codec = spec.format.codec().expect("the program builder refuses formats without a codec");
     let mut values = vec![0.0; spec.rows * spec.columns];
     (codec.decode)(bytes, &mut values);
     values
+}
+
+/// Attention keeps a tile's outputs on the stack, which bounds the head width.
+fn check_head_widths(program: &Program) -> Result<(), BackendError> {
+    for unit in program.units() {
+        for (name, step) in &program.template(unit).steps {
+            if let Step::Attention(step) = step
+                && step.head_width > HEAD_WIDTH_MAX
+            {
+                let step = format!("{}.{name} (heads of {}, at most {HEAD_WIDTH_MAX})", unit.name, step.head_width);
+                return Err(BackendError::Unsupported { backend: "cpu", step, format: "F16 keys and values" });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn mark_roles(program: &Program, weights: &mut [Weight]) {

@@ -11,6 +11,8 @@ mod attend;
 mod product;
 mod rows;
 
+pub(crate) use attend::HEAD_WIDTH_MAX;
+
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,7 @@
 //! Control tokens in what people wrote stay text, whatever the template does around them.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 use metallic::{LoadOptions, Message, Model, Prompt};
 
 fn storyteller() -> Model {

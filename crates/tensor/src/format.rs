@@ -185,10 +185,7 @@ impl Format {
 
     /// The format called `name`, whatever its case.
     pub fn from_name(name: &str) -> Option<Self> {
-        FORMATS
-            .iter()
-            .find(|info| info.name.eq_ignore_ascii_case(name))
-            .map(|info| info.format)
+        FORMATS.iter().find(|info| info.name.eq_ignore_ascii_case(name)).map(|info| info.format)
     }
 
     /// This format's row of [`FORMATS`].
@@ -239,10 +236,7 @@ impl Format {
         }
         (elements / block_elements)
             .checked_mul(info.block_bytes as u64)
-            .ok_or(FormatError::TooLarge {
-                format: info.name,
-                elements,
-            })
+            .ok_or(FormatError::TooLarge { format: info.name, elements })
     }
 }
 
@@ -253,21 +247,8 @@ impl fmt::Display for Format {
 }
 
 /// A row for plain numbers.
-const fn number(
-    format: Format,
-    name: &'static str,
-    ggml_id: u32,
-    bytes: usize,
-    codec: Codec,
-) -> FormatInfo {
-    FormatInfo {
-        format,
-        name,
-        ggml_id,
-        block_elements: 1,
-        block_bytes: bytes,
-        codec: Some(codec),
-    }
+const fn number(format: Format, name: &'static str, ggml_id: u32, bytes: usize, codec: Codec) -> FormatInfo {
+    FormatInfo { format, name, ggml_id, block_elements: 1, block_bytes: bytes, codec: Some(codec) }
 }
 
 /// A row for a format with a block struct, which must agree with the numbers.
@@ -279,14 +260,7 @@ const fn blocks<B: Block>(
     block_bytes: usize,
 ) -> FormatInfo {
     assert!(B::ELEMENTS == block_elements && size_of::<B>() == block_bytes && align_of::<B>() == 1);
-    FormatInfo {
-        format,
-        name,
-        ggml_id,
-        block_elements,
-        block_bytes,
-        codec: Some(block::codec::<B>()),
-    }
+    FormatInfo { format, name, ggml_id, block_elements, block_bytes, codec: Some(block::codec::<B>()) }
 }
 
 /// A row for a format whose layout is known and whose codec is not here.
@@ -297,23 +271,14 @@ const fn layout(
     block_elements: usize,
     block_bytes: usize,
 ) -> FormatInfo {
-    FormatInfo {
-        format,
-        name,
-        ggml_id,
-        block_elements,
-        block_bytes,
-        codec: None,
-    }
+    FormatInfo { format, name, ggml_id, block_elements, block_bytes, codec: None }
 }
 
 /// Why a format cannot be used.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum FormatError {
     /// ggml once had this type and dropped it.
-    #[error(
-        "tensor type {id} ({name}) was removed from ggml: re-quantise the model from its original weights"
-    )]
+    #[error("tensor type {id} ({name}) was removed from ggml: re-quantise the model from its original weights")]
     Removed {
         /// The id in the file.
         id: u32,
@@ -327,9 +292,7 @@ pub enum FormatError {
         id: u32,
     },
     /// A row would end inside a block.
-    #[error(
-        "a row of {row_elements} elements is no whole number of {format} blocks of {block_elements}"
-    )]
+    #[error("a row of {row_elements} elements is no whole number of {format} blocks of {block_elements}")]
     PartialBlock {
         /// The format's name.
         format: &'static str,

@@ -18,13 +18,8 @@ impl Shape {
     /// The shape with these `dimensions`, contiguous first; `None` over four of them.
     pub fn new(dimensions: &[u64]) -> Option<Self> {
         let mut padded = [1; Self::DIMENSIONS_MAX];
-        padded
-            .get_mut(..dimensions.len())?
-            .copy_from_slice(dimensions);
-        Some(Self {
-            dimensions: padded,
-            dimension_count: dimensions.len(),
-        })
+        padded.get_mut(..dimensions.len())?.copy_from_slice(dimensions);
+        Some(Self { dimensions: padded, dimension_count: dimensions.len() })
     }
 
     /// The dimensions as given, contiguous first.
@@ -55,8 +50,7 @@ impl fmt::Display for Shape {
             return f.write_str("scalar");
         };
         write!(f, "{first}")?;
-        rest.iter()
-            .try_for_each(|dimension| write!(f, " x {dimension}"))
+        rest.iter().try_for_each(|dimension| write!(f, " x {dimension}"))
     }
 }
 
@@ -64,9 +58,7 @@ fn checked_product(dimensions: &[u64]) -> Option<u64> {
     if dimensions.contains(&0) {
         return Some(0);
     }
-    dimensions
-        .iter()
-        .try_fold(1u64, |product, &dimension| product.checked_mul(dimension))
+    dimensions.iter().try_fold(1u64, |product, &dimension| product.checked_mul(dimension))
 }
 
 #[cfg(test)]

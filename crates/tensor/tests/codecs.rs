@@ -18,13 +18,7 @@ const SIMPLE: &[Format] = &[
 ];
 
 /// Formats whose encoder searches.
-const SEARCHED: &[Format] = &[
-    Format::Q2_K,
-    Format::Q3_K,
-    Format::Q4_K,
-    Format::Q5_K,
-    Format::Q6_K,
-];
+const SEARCHED: &[Format] = &[Format::Q2_K, Format::Q3_K, Format::Q4_K, Format::Q5_K, Format::Q6_K];
 
 /// Elements in a test's buffer: a whole number of blocks in every format.
 const ELEMENTS: usize = 512;
@@ -42,10 +36,7 @@ fn decodes_ggml_blocks_bit_for_bit() {
 
 #[test]
 fn decodes_random_bytes_as_ggml_does() {
-    let quantised = SIMPLE
-        .iter()
-        .chain(SEARCHED)
-        .filter(|format| format.is_quantised());
+    let quantised = SIMPLE.iter().chain(SEARCHED).filter(|format| format.is_quantised());
     for &format in quantised.filter(|&&format| format != Format::Q8_1) {
         let decoded = decode(format, &fixture(format, "random.bin"));
         assert_same(format, &decoded, &floats(format, "random.f32"));
@@ -66,10 +57,7 @@ fn searched_formats_err_no_more_than_ggml() {
         let source = floats(format, "source.f32");
         let ours = rms_difference(&source, &decode(format, &encode(format, &source)));
         let ggml = rms_difference(&source, &floats(format, "f32"));
-        assert!(
-            ours <= 1.01 * ggml,
-            "{format}: {ours} is over 1.01 * {ggml}"
-        );
+        assert!(ours <= 1.01 * ggml, "{format}: {ours} is over 1.01 * {ggml}");
     }
 }
 
@@ -77,11 +65,7 @@ fn searched_formats_err_no_more_than_ggml() {
 fn q8_1_decodes_to_what_q8_0_decodes_to() {
     let source = floats(Format::Q8_1, "source.f32");
     let decoded = decode(Format::Q8_1, &encode(Format::Q8_1, &source));
-    assert_same(
-        Format::Q8_1,
-        &decoded,
-        &decode(Format::Q8_0, &encode(Format::Q8_0, &source)),
-    );
+    assert_same(Format::Q8_1, &decoded, &decode(Format::Q8_0, &encode(Format::Q8_0, &source)));
 }
 
 #[test]
@@ -89,16 +73,11 @@ fn random_values_survive_within_their_precision() {
     let mut random = Random(1);
     for (format, _) in codecs().filter(|(format, _)| !is_integer(*format)) {
         for scale in [0.01, 1.0, 50.0] {
-            let source: Vec<f32> = (0..ELEMENTS)
-                .map(|_| scale * random.signed_unit())
-                .collect();
+            let source: Vec<f32> = (0..ELEMENTS).map(|_| scale * random.signed_unit()).collect();
             let decoded = decode(format, &encode(format, &source));
             let relative = rms_difference(&source, &decoded) / rms(&source);
             let bound = relative_error_of_uniform_values(format);
-            assert!(
-                relative <= bound,
-                "{format} at scale {scale}: {relative} is over {bound}"
-            );
+            assert!(relative <= bound, "{format} at scale {scale}: {relative} is over {bound}");
         }
     }
 }
@@ -106,16 +85,11 @@ fn random_values_survive_within_their_precision() {
 #[test]
 fn re_encoding_drifts_little() {
     for (format, _) in codecs() {
-        let source: Vec<f32> = (0..ELEMENTS)
-            .map(|index| (index % 32) as f32 - 16.0)
-            .collect();
+        let source: Vec<f32> = (0..ELEMENTS).map(|index| (index % 32) as f32 - 16.0).collect();
         let once = decode(format, &encode(format, &source));
         let twice = decode(format, &encode(format, &once));
         let drift = rms_difference(&once, &twice) / rms(&once);
-        assert!(
-            drift <= relative_error_of_uniform_values(format),
-            "{format} drifts by {drift}"
-        );
+        assert!(drift <= relative_error_of_uniform_values(format), "{format} drifts by {drift}");
     }
 }
 
@@ -127,10 +101,7 @@ fn constants_and_zeros_come_back() {
             for value in decoded {
                 // An f16 scale and an f16 min each round by up to 2^-11.
                 let error = (value - constant).abs();
-                assert!(
-                    error <= constant.abs() / 512.0,
-                    "{format}: {constant} became {value}"
-                );
+                assert!(error <= constant.abs() / 512.0, "{format}: {constant} became {value}");
             }
         }
     }
@@ -151,33 +122,19 @@ fn tiny_values_decode_to_tiny_values() {
 
 #[test]
 fn no_input_makes_an_encoder_panic() {
-    let extremes = [
-        f32::NAN,
-        f32::INFINITY,
-        f32::NEG_INFINITY,
-        f32::MAX,
-        f32::MIN,
-        1e-45,
-        0.0,
-        1.0,
-    ];
+    let extremes = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-45, 0.0, 1.0];
     let mut random = Random(2);
     for (format, _) in codecs() {
         for extreme in extremes {
             let mut source = [extreme; ELEMENTS];
             let all = encode(format, &source);
             assert_eq!(decode(format, &all).len(), ELEMENTS);
-            source
-                .iter_mut()
-                .step_by(7)
-                .for_each(|value| *value = random.signed_unit());
+            source.iter_mut().step_by(7).for_each(|value| *value = random.signed_unit());
             let most = encode(format, &source);
             assert_eq!(decode(format, &most).len(), ELEMENTS);
         }
         for _ in 0..50 {
-            let source: Vec<f32> = (0..ELEMENTS)
-                .map(|_| f32::from_bits(random.bits()))
-                .collect();
+            let source: Vec<f32> = (0..ELEMENTS).map(|_| f32::from_bits(random.bits())).collect();
             assert_eq!(decode(format, &encode(format, &source)).len(), ELEMENTS);
         }
     }
@@ -235,11 +192,7 @@ fn integers_round_and_saturate() {
     ];
     for (format, greatest, least) in cases {
         let decoded = decode(format, &encode(format, &source));
-        assert_eq!(
-            decoded,
-            [0.0, 0.0, 2.0, 2.0, -7.0, 127.0, greatest, least, 0.0],
-            "{format}"
-        );
+        assert_eq!(decoded, [0.0, 0.0, 2.0, 2.0, -7.0, 127.0, greatest, least, 0.0], "{format}");
     }
 }
 
@@ -284,15 +237,11 @@ fn is_integer(format: Format) -> bool {
 }
 
 fn codecs() -> impl Iterator<Item = (Format, Codec)> {
-    FORMATS
-        .iter()
-        .filter_map(|info| info.codec.map(|codec| (info.format, codec)))
+    FORMATS.iter().filter_map(|info| info.codec.map(|codec| (info.format, codec)))
 }
 
 fn codec(format: Format) -> Codec {
-    format
-        .codec()
-        .unwrap_or_else(|| panic!("{format} has no codec"))
+    format.codec().unwrap_or_else(|| panic!("{format} has no codec"))
 }
 
 fn decode(format: Format, blocks: &[u8]) -> Vec<f32> {
@@ -312,9 +261,7 @@ fn encode(format: Format, values: &[f32]) -> Vec<u8> {
 
 fn fixture(format: Format, kind: &str) -> Vec<u8> {
     let name = format!("{}.{kind}", format.name().to_lowercase());
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -337,11 +284,7 @@ fn rms(values: &[f32]) -> f64 {
 }
 
 fn rms_difference(left: &[f32], right: &[f32]) -> f64 {
-    rms(&left
-        .iter()
-        .zip(right)
-        .map(|(left, right)| left - right)
-        .collect::<Vec<_>>())
+    rms(&left.iter().zip(right).map(|(left, right)| left - right).collect::<Vec<_>>())
 }
 
 /// A xorshift generator: the same numbers on every run.

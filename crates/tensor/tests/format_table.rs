@@ -10,18 +10,11 @@ fn every_row_is_found_by_its_format_id_and_name() {
     let mut names = HashSet::new();
     for info in FORMATS {
         assert!(ids.insert(info.ggml_id), "{} shares its id", info.name);
-        assert!(
-            names.insert(info.name.to_lowercase()),
-            "{} shares its name",
-            info.name
-        );
+        assert!(names.insert(info.name.to_lowercase()), "{} shares its name", info.name);
         assert_eq!(info.format.info().format, info.format);
         assert_eq!(Format::from_ggml_id(info.ggml_id), Ok(info.format));
         assert_eq!(Format::from_name(info.name), Some(info.format));
-        assert_eq!(
-            Format::from_name(&info.name.to_lowercase()),
-            Some(info.format)
-        );
+        assert_eq!(Format::from_name(&info.name.to_lowercase()), Some(info.format));
         assert_eq!(info.format.to_string(), info.name);
         assert_eq!(info.name, format!("{:?}", info.format));
     }
@@ -40,13 +33,7 @@ fn ids_without_a_row_were_removed_or_never_existed() {
             Err(error) => panic!("{id}: {error}"),
         }
     }
-    assert_eq!(
-        Format::from_ggml_id(4),
-        Err(FormatError::Removed {
-            id: 4,
-            name: "Q4_2"
-        })
-    );
+    assert_eq!(Format::from_ggml_id(4), Err(FormatError::Removed { id: 4, name: "Q4_2" }));
     for id in [43, u32::MAX] {
         assert_eq!(Format::from_ggml_id(id), Err(FormatError::Unknown { id }));
     }
@@ -95,12 +82,7 @@ fn block_sizes_give_the_known_densities() {
 fn quantised_means_that_elements_share_a_block() {
     let plain = ["F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64"];
     for info in FORMATS {
-        assert_eq!(
-            info.format.is_quantised(),
-            !plain.contains(&info.name),
-            "{}",
-            info.name
-        );
+        assert_eq!(info.format.is_quantised(), !plain.contains(&info.name), "{}", info.name);
     }
 }
 
@@ -114,27 +96,17 @@ fn row_bytes_counts_blocks() {
 
 #[test]
 fn row_bytes_refuses_part_of_a_block() {
-    let expected = FormatError::PartialBlock {
-        format: "Q4_K",
-        row_elements: 896,
-        block_elements: 256,
-    };
+    let expected = FormatError::PartialBlock { format: "Q4_K", row_elements: 896, block_elements: 256 };
     assert_eq!(Format::Q4_K.row_bytes(896), Err(expected));
 }
 
 #[test]
 fn row_bytes_refuses_what_64_bits_cannot_hold() {
     let elements = u64::MAX;
-    let expected = FormatError::TooLarge {
-        format: "F32",
-        elements,
-    };
+    let expected = FormatError::TooLarge { format: "F32", elements };
     assert_eq!(Format::F32.row_bytes(elements), Err(expected));
     assert_eq!(Format::I8.row_bytes(elements), Ok(elements));
     let blocks = u64::MAX / 32 * 32;
-    let expected = FormatError::TooLarge {
-        format: "Q8_0",
-        elements: blocks,
-    };
+    let expected = FormatError::TooLarge { format: "Q8_0", elements: blocks };
     assert_eq!(Format::Q8_0.row_bytes(blocks), Err(expected));
 }

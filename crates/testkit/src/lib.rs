@@ -2,9 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conformance;
 pub mod golden;
 pub mod random;
 pub mod tiny_gguf;
+pub mod tolerance;
 
 pub use golden::{golden_models, golden_tokens};
 pub use random::Random;

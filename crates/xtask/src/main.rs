@@ -42,10 +42,7 @@ fn parse(arguments: &[String]) -> Option<Options> {
     if command != "check" {
         return None;
     }
-    let mut options = Options {
-        real_models: false,
-        tests: true,
-    };
+    let mut options = Options { real_models: false, tests: true };
     for flag in flags {
         match flag.as_str() {
             "--real" => options.real_models = true,
@@ -58,17 +55,7 @@ fn parse(arguments: &[String]) -> Option<Options> {
 
 fn check(options: &Options) -> Result<(), String> {
     stage("formatting", cargo(&["fmt", "--all", "--check"]))?;
-    stage(
-        "lints",
-        cargo(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]),
-    )?;
+    stage("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     dependencies()?;
     fuzz_targets()?;
     if options.tests {
@@ -82,28 +69,18 @@ fn check(options: &Options) -> Result<(), String> {
 
 /// Licences, sources and versions of dependencies. Advisories are left out: they need a clone of another repository.
 fn dependencies() -> Result<(), String> {
-    if Command::new("cargo-deny")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
+    if Command::new("cargo-deny").arg("--version").output().is_err() {
         eprintln!("== dependencies: skipped, cargo-deny is not installed");
         return Ok(());
     }
-    stage(
-        "dependencies",
-        cargo(&["deny", "check", "bans", "licenses", "sources"]),
-    )
+    stage("dependencies", cargo(&["deny", "check", "bans", "licenses", "sources"]))
 }
 
 /// Type-checks the fuzz targets on the pinned toolchain; running them needs nightly and cargo-fuzz.
 fn fuzz_targets() -> Result<(), String> {
     let manifest = root().join("fuzz/Cargo.toml");
     if !manifest.exists() {
-        return Err(format!(
-            "{} is missing: the fuzz targets are part of the checks",
-            manifest.display()
-        ));
+        return Err(format!("{} is missing: the fuzz targets are part of the checks", manifest.display()));
     }
     let mut command = cargo(&["check", "--bins", "--manifest-path"]);
     command.arg(manifest);
@@ -113,38 +90,17 @@ fn fuzz_targets() -> Result<(), String> {
 fn real_models() -> Result<(), String> {
     let script = root().join("scripts/real-models.sh");
     let mut fetch = Command::new(&script);
-    fetch
-        .arg("--vocabularies")
-        .stderr(std::process::Stdio::inherit());
+    fetch.arg("--vocabularies").stderr(std::process::Stdio::inherit());
     eprintln!("== real models: fetch");
     let started = Instant::now();
-    let output = fetch
-        .output()
-        .map_err(|error| format!("{}: {error}", script.display()))?;
+    let output = fetch.output().map_err(|error| format!("{}: {error}", script.display()))?;
     if !output.status.success() {
-        return Err(format!(
-            "real models: {} failed with {}",
-            script.display(),
-            output.status
-        ));
+        return Err(format!("real models: {} failed with {}", script.display(), output.status));
     }
-    let stdout =
-        String::from_utf8(output.stdout).map_err(|error| format!("real models: {error}"))?;
-    let folder = stdout
-        .lines()
-        .last()
-        .ok_or("real models: the script named no folder")?;
+    let stdout = String::from_utf8(output.stdout).map_err(|error| format!("real models: {error}"))?;
+    let folder = stdout.lines().last().ok_or("real models: the script named no folder")?;
     done("real models: fetch", started);
-    let mut command = cargo(&[
-        "test",
-        "--release",
-        "-p",
-        "metallic",
-        "--test",
-        "real_models",
-        "--",
-        "--ignored",
-    ]);
+    let mut command = cargo(&["test", "--release", "-p", "metallic", "--test", "real_models", "--", "--ignored"]);
     command.env("METALLIC_TEST_MODELS", folder);
     stage("real models: tests", command)
 }
@@ -152,9 +108,7 @@ fn real_models() -> Result<(), String> {
 fn stage(name: &str, mut command: Command) -> Result<(), String> {
     eprintln!("== {name}");
     let started = Instant::now();
-    let status = command
-        .status()
-        .map_err(|error| format!("{name}: {command:?} could not start: {error}"))?;
+    let status = command.status().map_err(|error| format!("{name}: {command:?} could not start: {error}"))?;
     if !status.success() {
         return Err(format!("{name}: {command:?} failed with {status}"));
     }
@@ -177,8 +131,5 @@ fn cargo(arguments: &[&str]) -> Command {
 
 fn root() -> PathBuf {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    crates
-        .and_then(Path::parent)
-        .expect("this crate lies two folders below the root")
-        .to_owned()
+    crates.and_then(Path::parent).expect("this crate lies two folders below the root").to_owned()
 }

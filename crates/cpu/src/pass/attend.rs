@@ -56,7 +56,7 @@ impl Walk<'_> {
         let begin = seen[..tile.count].iter().map(|range| range.0).min().unwrap_or(0) / PAGE;
         let end = seen[..tile.count].iter().map(|range| range.1).max().unwrap_or(0).div_ceil(PAGE);
         let table = &pass.input.page_tables[pass.input.sequences[tile.first_row] as usize];
-        let mut outputs = [[0.0f32; MAX_VALUE_STRIDE]; QUERY_ROWS];
+        let mut outputs = [[0.0f32; HEAD_WIDTH_MAX]; QUERY_ROWS];
         let mut states = [SoftmaxState::EMPTY; QUERY_ROWS];
         for page in begin..end {
             let keys_at = layout.head_start(table.pages[page] as usize, tile.kv_head);
@@ -93,4 +93,4 @@ impl Walk<'_> {
 }
 
 /// Widest head a tile's stack buffers hold.
-pub(crate) const MAX_VALUE_STRIDE: usize = 512;
+pub(crate) const HEAD_WIDTH_MAX: usize = 512;

@@ -40,19 +40,12 @@ impl Half {
 
 /// The codec of a block struct.
 pub(super) const fn codec<B: Block>() -> Codec {
-    Codec {
-        decode: decode_blocks::<B>,
-        encode: encode_blocks::<B>,
-    }
+    Codec { decode: decode_blocks::<B>, encode: encode_blocks::<B> }
 }
 
 fn decode_blocks<B: Block>(blocks: &[u8], values: &mut [f32]) {
     let blocks: &[B] = bytemuck::cast_slice(blocks);
-    assert_eq!(
-        blocks.len() * B::ELEMENTS,
-        values.len(),
-        "values do not match the blocks"
-    );
+    assert_eq!(blocks.len() * B::ELEMENTS, values.len(), "values do not match the blocks");
     for (block, values) in blocks.iter().zip(values.chunks_exact_mut(B::ELEMENTS)) {
         block.decode(values);
     }
@@ -60,11 +53,7 @@ fn decode_blocks<B: Block>(blocks: &[u8], values: &mut [f32]) {
 
 fn encode_blocks<B: Block>(values: &[f32], blocks: &mut [u8]) {
     let blocks: &mut [B] = bytemuck::cast_slice_mut(blocks);
-    assert_eq!(
-        blocks.len() * B::ELEMENTS,
-        values.len(),
-        "values do not match the blocks"
-    );
+    assert_eq!(blocks.len() * B::ELEMENTS, values.len(), "values do not match the blocks");
     for (block, values) in blocks.iter_mut().zip(values.chunks_exact(B::ELEMENTS)) {
         *block = B::encode(values);
     }
@@ -77,10 +66,7 @@ pub(super) fn decode_numbers<const BYTES: usize>(
     number: impl Fn([u8; BYTES]) -> f32,
 ) {
     let (numbers, rest) = bytes.as_chunks();
-    assert!(
-        rest.is_empty() && numbers.len() == values.len(),
-        "values do not match the bytes"
-    );
+    assert!(rest.is_empty() && numbers.len() == values.len(), "values do not match the bytes");
     for (value, bytes) in values.iter_mut().zip(numbers) {
         *value = number(*bytes);
     }
@@ -93,10 +79,7 @@ pub(super) fn encode_numbers<const BYTES: usize>(
     number: impl Fn(f32) -> [u8; BYTES],
 ) {
     let (numbers, rest) = bytes.as_chunks_mut();
-    assert!(
-        rest.is_empty() && numbers.len() == values.len(),
-        "values do not match the bytes"
-    );
+    assert!(rest.is_empty() && numbers.len() == values.len(), "values do not match the bytes");
     for (value, bytes) in values.iter().zip(numbers) {
         *bytes = number(*value);
     }
@@ -104,22 +87,14 @@ pub(super) fn encode_numbers<const BYTES: usize>(
 
 /// The value farthest from zero, with its sign; the first of equals, 0 for no values.
 pub(super) fn farthest_from_zero(values: &[f32]) -> f32 {
-    values.iter().fold(
-        0.0,
-        |far, &value| if value.abs() > far.abs() { value } else { far },
-    )
+    values.iter().fold(0.0, |far, &value| if value.abs() > far.abs() { value } else { far })
 }
 
 /// The least and the greatest value.
 pub(super) fn extent(values: &[f32]) -> (f32, f32) {
-    values
-        .iter()
-        .fold((f32::MAX, f32::MIN), |(least, greatest), &value| {
-            (
-                if value < least { value } else { least },
-                if value > greatest { value } else { greatest },
-            )
-        })
+    values.iter().fold((f32::MAX, f32::MIN), |(least, greatest), &value| {
+        (if value < least { value } else { least }, if value > greatest { value } else { greatest })
+    })
 }
 
 /// `1 / step`, and 0 for a step of 0, whose codes are then all 0.

@@ -11,9 +11,7 @@ pub(super) const I8: Codec = Codec {
         decode_numbers(bytes, values, |number| i8::from_le_bytes(number) as f32);
     },
     encode: |values, bytes| {
-        encode_numbers(values, bytes, |value| {
-            (value.round_ties_even() as i8).to_le_bytes()
-        });
+        encode_numbers(values, bytes, |value| (value.round_ties_even() as i8).to_le_bytes());
     },
 };
 
@@ -22,9 +20,7 @@ pub(super) const I16: Codec = Codec {
         decode_numbers(bytes, values, |number| i16::from_le_bytes(number) as f32);
     },
     encode: |values, bytes| {
-        encode_numbers(values, bytes, |value| {
-            (value.round_ties_even() as i16).to_le_bytes()
-        });
+        encode_numbers(values, bytes, |value| (value.round_ties_even() as i16).to_le_bytes());
     },
 };
 
@@ -33,9 +29,7 @@ pub(super) const I32: Codec = Codec {
         decode_numbers(bytes, values, |number| i32::from_le_bytes(number) as f32);
     },
     encode: |values, bytes| {
-        encode_numbers(values, bytes, |value| {
-            (value.round_ties_even() as i32).to_le_bytes()
-        });
+        encode_numbers(values, bytes, |value| (value.round_ties_even() as i32).to_le_bytes());
     },
 };
 
@@ -44,8 +38,6 @@ pub(super) const I64: Codec = Codec {
         decode_numbers(bytes, values, |number| i64::from_le_bytes(number) as f32);
     },
     encode: |values, bytes| {
-        encode_numbers(values, bytes, |value| {
-            (value.round_ties_even() as i64).to_le_bytes()
-        });
+        encode_numbers(values, bytes, |value| (value.round_ties_even() as i64).to_le_bytes());
     },
 };

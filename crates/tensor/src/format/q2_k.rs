@@ -44,25 +44,14 @@ impl Block for BlockQ2K {
     }
 
     fn encode(values: &[f32]) -> Self {
-        let Affine {
-            d,
-            dmin,
-            scales,
-            mins,
-            codes: unpacked,
-        } = encode_affine::<16>(values, 15, 3);
+        let Affine { d, dmin, scales, mins, codes: unpacked } = encode_affine::<16>(values, 15, 3);
         let mut codes = [0; 64];
         for (element, code) in unpacked.into_iter().enumerate() {
             let (byte, shift) = two_bits(element);
             codes[byte] |= code << shift;
         }
         let scales_and_mins = std::array::from_fn(|index| scales[index] | mins[index] << 4);
-        Self {
-            scales_and_mins,
-            codes,
-            d,
-            dmin,
-        }
+        Self { scales_and_mins, codes, d, dmin }
     }
 }
 

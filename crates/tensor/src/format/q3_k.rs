@@ -55,10 +55,7 @@ impl Block for BlockQ3K {
 
     fn encode(values: &[f32]) -> Self {
         let Symmetric { d, scales, codes } = encode_symmetric(values, -32, 4);
-        let mut block = Self {
-            d,
-            ..Self::zeroed()
-        };
+        let mut block = Self { d, ..Self::zeroed() };
         for (element, code) in codes.into_iter().enumerate() {
             let (byte, shift) = two_bits(element);
             block.low_codes[byte] |= (code & 3) << shift;

@@ -33,9 +33,6 @@ impl Block for BlockQ4_0 {
         let d = farthest_from_zero(values) / -8.0;
         let per_step = inverse(d);
         let code = |value: f32| ((value * per_step + 8.5) as u8).min(15);
-        Self {
-            d: Half::from_f32(d),
-            codes: std::array::from_fn(|j| code(values[j]) | code(values[j + 16]) << 4),
-        }
+        Self { d: Half::from_f32(d), codes: std::array::from_fn(|j| code(values[j]) | code(values[j + 16]) << 4) }
     }
 }

@@ -44,24 +44,13 @@ impl Block for BlockQ4K {
     }
 
     fn encode(values: &[f32]) -> Self {
-        let Affine {
-            d,
-            dmin,
-            scales,
-            mins,
-            codes: unpacked,
-        } = encode_affine::<8>(values, 63, 15);
+        let Affine { d, dmin, scales, mins, codes: unpacked } = encode_affine::<8>(values, 63, 15);
         let mut codes = [0; 128];
         for (element, code) in unpacked.into_iter().enumerate() {
             let (byte, shift) = four_bits(element);
             codes[byte] |= code << shift;
         }
-        Self {
-            d,
-            dmin,
-            scales_and_mins: SixBitPairs::new(scales, mins),
-            codes,
-        }
+        Self { d, dmin, scales_and_mins: SixBitPairs::new(scales, mins), codes }
     }
 }
 
@@ -96,10 +85,9 @@ impl SixBitPairs {
         let bytes = &self.0;
         match sub_block.checked_sub(4) {
             None => (bytes[sub_block] & 63, bytes[sub_block + 4] & 63),
-            Some(index) => (
-                bytes[index + 8] & 15 | bytes[index] >> 6 << 4,
-                bytes[index + 8] >> 4 | bytes[index + 4] >> 6 << 4,
-            ),
+            Some(index) => {
+                (bytes[index + 8] & 15 | bytes[index] >> 6 << 4, bytes[index + 8] >> 4 | bytes[index + 4] >> 6 << 4)
+            }
         }
     }
 }

@@ -33,14 +33,8 @@ impl Block for BlockQ5_0 {
     fn encode(values: &[f32]) -> Self {
         let d = farthest_from_zero(values) / -16.0;
         let per_step = inverse(d);
-        let (high_bits, low_codes) = split(std::array::from_fn(|j| {
-            ((values[j] * per_step + 16.5) as u8).min(31)
-        }));
-        Self {
-            d: Half::from_f32(d),
-            high_bits,
-            low_codes,
-        }
+        let (high_bits, low_codes) = split(std::array::from_fn(|j| ((values[j] * per_step + 16.5) as u8).min(31)));
+        Self { d: Half::from_f32(d), high_bits, low_codes }
     }
 }
 
@@ -48,11 +42,7 @@ impl Block for BlockQ5_0 {
 pub(super) fn join(high_bits: [u8; 4], low_codes: [u8; 16]) -> [u8; 32] {
     let high_bits = u32::from_le_bytes(high_bits);
     std::array::from_fn(|j| {
-        let low = if j < 16 {
-            low_codes[j] & 15
-        } else {
-            low_codes[j - 16] >> 4
-        };
+        let low = if j < 16 { low_codes[j] & 15 } else { low_codes[j - 16] >> 4 };
         low | ((high_bits >> j & 1) as u8) << 4
     })
 }

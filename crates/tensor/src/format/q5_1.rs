@@ -36,14 +36,8 @@ impl Block for BlockQ5_1 {
         let (least, greatest) = extent(values);
         let d = (greatest - least) / 31.0;
         let per_step = inverse(d);
-        let (high_bits, low_codes) = split(std::array::from_fn(|j| {
-            (((values[j] - least) * per_step + 0.5) as u8).min(31)
-        }));
-        Self {
-            d: Half::from_f32(d),
-            m: Half::from_f32(least),
-            high_bits,
-            low_codes,
-        }
+        let (high_bits, low_codes) =
+            split(std::array::from_fn(|j| (((values[j] - least) * per_step + 0.5) as u8).min(31)));
+        Self { d: Half::from_f32(d), m: Half::from_f32(least), high_bits, low_codes }
     }
 }

@@ -46,11 +46,7 @@ impl Block for BlockQ6K {
 
     fn encode(values: &[f32]) -> Self {
         let Symmetric { d, scales, codes } = encode_symmetric(values, -128, 32);
-        let mut block = Self {
-            d,
-            scales,
-            ..Self::zeroed()
-        };
+        let mut block = Self { d, scales, ..Self::zeroed() };
         for (element, code) in codes.into_iter().enumerate() {
             let (byte, shift) = low_four_bits(element);
             block.low_codes[byte] |= (code & 15) << shift;

@@ -29,9 +29,6 @@ impl Block for BlockQ8_0 {
     fn encode(values: &[f32]) -> Self {
         let d = farthest_from_zero(values).abs() / 127.0;
         let per_step = inverse(d);
-        Self {
-            d: Half::from_f32(d),
-            codes: std::array::from_fn(|j| (values[j] * per_step).round() as i8),
-        }
+        Self { d: Half::from_f32(d), codes: std::array::from_fn(|j| (values[j] * per_step).round() as i8) }
     }
 }

@@ -33,10 +33,6 @@ impl Block for BlockQ8_1 {
         let per_step = inverse(d);
         let codes: [i8; 32] = std::array::from_fn(|j| (values[j] * per_step).round() as i8);
         let sum: i32 = codes.iter().copied().map(i32::from).sum();
-        Self {
-            d: Half::from_f32(d),
-            scaled_sum: Half::from_f32(sum as f32 * d),
-            codes,
-        }
+        Self { d: Half::from_f32(d), scaled_sum: Half::from_f32(sum as f32 * d), codes }
     }
 }

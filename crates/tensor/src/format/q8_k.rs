@@ -35,21 +35,11 @@ impl Block for BlockQ8K {
             return Self::zeroed();
         }
         let per_step = -127.0 / farthest;
-        let codes: [i8; 256] =
-            std::array::from_fn(|j| (per_step * values[j]).round_ties_even() as i8);
+        let codes: [i8; 256] = std::array::from_fn(|j| (per_step * values[j]).round_ties_even() as i8);
         let sums = std::array::from_fn(|group| {
             let codes = &codes[16 * group..16 * (group + 1)];
-            codes
-                .iter()
-                .copied()
-                .map(i16::from)
-                .sum::<i16>()
-                .to_le_bytes()
+            codes.iter().copied().map(i16::from).sum::<i16>().to_le_bytes()
         });
-        Self {
-            d: (1.0 / per_step).to_le_bytes(),
-            codes,
-            sums,
-        }
+        Self { d: (1.0 / per_step).to_le_bytes(), codes, sums }
     }
 }

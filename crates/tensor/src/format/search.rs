@@ -34,30 +34,16 @@ pub(super) fn encode_affine<const SUB_BLOCKS: usize>(
     let length = SUPER_BLOCK / SUB_BLOCKS;
     let weights = importance(values, length);
     let part = |index: usize| index * length..(index + 1) * length;
-    let lines: [Line; SUB_BLOCKS] = std::array::from_fn(|index| {
-        fit_line(&values[part(index)], &weights[part(index)], code_max)
-    });
+    let lines: [Line; SUB_BLOCKS] =
+        std::array::from_fn(|index| fit_line(&values[part(index)], &weights[part(index)], code_max));
 
-    let scale_largest = lines
-        .iter()
-        .fold(0.0, |largest: f32, line| largest.max(line.scale));
-    let min_largest = lines
-        .iter()
-        .fold(0.0, |largest: f32, line| largest.max(line.min));
+    let scale_largest = lines.iter().fold(0.0, |largest: f32, line| largest.max(line.scale));
+    let min_largest = lines.iter().fold(0.0, |largest: f32, line| largest.max(line.min));
     let d = Half::from_f32(scale_largest / f32::from(scale_max));
     let dmin = Half::from_f32(min_largest / f32::from(scale_max));
-    let units = Line {
-        scale: d.to_f32(),
-        min: dmin.to_f32(),
-    };
+    let units = Line { scale: d.to_f32(), min: dmin.to_f32() };
 
-    let mut affine = Affine {
-        d,
-        dmin,
-        scales: [0; SUB_BLOCKS],
-        mins: [0; SUB_BLOCKS],
-        codes: [0; SUPER_BLOCK],
-    };
+    let mut affine = Affine { d, dmin, scales: [0; SUB_BLOCKS], mins: [0; SUB_BLOCKS], codes: [0; SUPER_BLOCK] };
     for (index, line) in lines.iter().enumerate() {
         let (values, weights) = (&values[part(index)], &weights[part(index)]);
         let (scale, min) = round_line(values, weights, line, &units, scale_max, code_max);
@@ -75,16 +61,11 @@ pub(super) fn encode_affine<const SUB_BLOCKS: usize>(
 pub(super) fn encode_symmetric(values: &[f32], scale_min: i8, zero: u8) -> Symmetric {
     let weights = importance(values, 16);
     let part = |index: usize| index * 16..(index + 1) * 16;
-    let fitted: [f32; 16] =
-        std::array::from_fn(|index| fit_scale(&values[part(index)], &weights[part(index)], zero));
+    let fitted: [f32; 16] = std::array::from_fn(|index| fit_scale(&values[part(index)], &weights[part(index)], zero));
 
     let d = Half::from_f32(farthest_from_zero(&fitted) / f32::from(scale_min));
     let unit = d.to_f32();
-    let mut symmetric = Symmetric {
-        d,
-        scales: [0; 16],
-        codes: [zero; SUPER_BLOCK],
-    };
+    let mut symmetric = Symmetric { d, scales: [0; 16], codes: [zero; SUPER_BLOCK] };
     for (index, &scale) in fitted.iter().enumerate() {
         let (values, weights) = (&values[part(index)], &weights[part(index)]);
         let scale = round_scale(values, weights, scale, unit, scale_min, zero);
@@ -106,10 +87,7 @@ struct Line {
 
 impl Line {
     fn times(&self, scale: u8, min: u8) -> Self {
-        Self {
-            scale: self.scale * f32::from(scale),
-            min: self.min * f32::from(min),
-        }
+        Self { scale: self.scale * f32::from(scale), min: self.min * f32::from(min) }
     }
 
     /// The nearest code; 0 when all codes mean the same.
@@ -122,9 +100,7 @@ impl Line {
 
     /// The weighted squared error of `values` after rounding to codes.
     fn error(&self, values: &[f32], weights: &[f32], code_max: u8) -> f32 {
-        weighted_error(values, weights, |value| {
-            self.scale * self.code(value, code_max) - self.min
-        })
+        weighted_error(values, weights, |value| self.scale * self.code(value, code_max) - self.min)
     }
 }
 
@@ -138,20 +114,14 @@ const TRIAL_STEP: f32 = 0.2;
 fn fit_line(values: &[f32], weights: &[f32], code_max: u8) -> Line {
     let (least, greatest) = extent(values);
     let least = least.min(0.0);
-    let mut best = Line {
-        scale: (greatest - least) / f32::from(code_max),
-        min: -least,
-    };
+    let mut best = Line { scale: (greatest - least) / f32::from(code_max), min: -least };
     if greatest <= least {
         return Line { scale: 0.0, ..best };
     }
     let mut best_error = best.error(values, weights, code_max);
     for trial in -TRIALS..=TRIALS {
         let steps = f32::from(code_max) + TRIAL_STEP * trial as f32;
-        let spanning = Line {
-            scale: (greatest - least) / steps,
-            min: -least,
-        };
+        let spanning = Line { scale: (greatest - least) / steps, min: -least };
         let Some(line) = refit_line(values, weights, &spanning, code_max) else {
             continue;
         };
@@ -177,26 +147,12 @@ fn refit_line(values: &[f32], weights: &[f32], line: &Line, code_max: u8) -> Opt
     let determinant = w * wcc - wc * wc;
     let scale = (w * wcx - wx * wc) / determinant;
     let min = (wc * wcx - wcc * wx) / determinant;
-    let line = if min >= 0.0 {
-        Line { scale, min }
-    } else {
-        Line {
-            scale: wcx / wcc,
-            min: 0.0,
-        }
-    };
+    let line = if min >= 0.0 { Line { scale, min } } else { Line { scale: wcx / wcc, min: 0.0 } };
     (determinant > 0.0 && line.scale > 0.0).then_some(line)
 }
 
 /// The integers next to `line` in `units` whose decoded line errs least.
-fn round_line(
-    values: &[f32],
-    weights: &[f32],
-    line: &Line,
-    units: &Line,
-    scale_max: u8,
-    code_max: u8,
-) -> (u8, u8) {
+fn round_line(values: &[f32], weights: &[f32], line: &Line, units: &Line, scale_max: u8, code_max: u8) -> (u8, u8) {
     let mut best = (0, 0);
     let mut best_error = f32::INFINITY;
     for scale in neighbours(line.scale, units.scale, 0.0, f32::from(scale_max)) {
@@ -233,22 +189,13 @@ fn fit_scale(values: &[f32], weights: &[f32], zero: u8) -> f32 {
 }
 
 /// The integer next to `scale` in `unit` whose decoded values err least.
-fn round_scale(
-    values: &[f32],
-    weights: &[f32],
-    scale: f32,
-    unit: f32,
-    scale_min: i8,
-    zero: u8,
-) -> i8 {
+fn round_scale(values: &[f32], weights: &[f32], scale: f32, unit: f32, scale_min: i8, zero: u8) -> i8 {
     let least = f32::from(scale_min);
     let mut best = 0;
     let mut best_error = f32::INFINITY;
     for candidate in neighbours(scale, unit, least, -least - 1.0) {
         let scale = unit * candidate;
-        let error = weighted_error(values, weights, |value| {
-            scale * signed_code(value, scale, zero)
-        });
+        let error = weighted_error(values, weights, |value| scale * signed_code(value, scale, zero));
         if error < best_error {
             (best, best_error) = (candidate as i8, error);
         }
@@ -259,11 +206,7 @@ fn round_scale(
 /// The nearest code in `-zero..zero`; 0 when all codes mean the same.
 fn signed_code(value: f32, scale: f32, zero: u8) -> f32 {
     let zero = f32::from(zero);
-    if scale == 0.0 {
-        0.0
-    } else {
-        round_small((value / scale).clamp(-zero, zero - 1.0))
-    }
+    if scale == 0.0 { 0.0 } else { round_small((value / scale).clamp(-zero, zero - 1.0)) }
 }
 
 /// Rounds to nearest, ties to even, for magnitudes under 2^22.
@@ -277,21 +220,14 @@ fn round_small(value: f32) -> f32 {
 
 /// `target / unit` rounded, and the integers beside it, all within `least..=greatest`.
 fn neighbours(target: f32, unit: f32, least: f32, greatest: f32) -> [f32; 3] {
-    let nearest = if unit == 0.0 {
-        0.0
-    } else {
-        (target / unit).round_ties_even()
-    };
+    let nearest = if unit == 0.0 { 0.0 } else { (target / unit).round_ties_even() };
     [0.0, -1.0, 1.0].map(|offset| (nearest + offset).clamp(least, greatest))
 }
 
 /// Large values matter more, as errors in them move a dot product more; none matters nothing.
 fn importance(values: &[f32], length: usize) -> [f32; SUPER_BLOCK] {
     let mut weights = [0.0; SUPER_BLOCK];
-    for (weights, values) in weights
-        .chunks_exact_mut(length)
-        .zip(values.chunks_exact(length))
-    {
+    for (weights, values) in weights.chunks_exact_mut(length).zip(values.chunks_exact(length)) {
         let squares: f32 = values.iter().map(|value| value * value).sum();
         let rms = (squares / length as f32).sqrt();
         for (weight, value) in weights.iter_mut().zip(values) {

@@ -22,12 +22,6 @@ pub(crate) const TABLES: &[(&str, &str)] = &[];
 
 /// Files of more than 256 KiB.
 pub(crate) const BLOBS: &[(&str, &str)] = &[
-    (
-        "models/storyteller/metallic-storyteller-Q8_0.gguf",
-        "the model of the README's first command",
-    ),
-    (
-        "models/storyteller/tokenizer.json",
-        "the storyteller's tokenizer as it was trained",
-    ),
+    ("models/storyteller/metallic-storyteller-Q8_0.gguf", "the model of the README's first command"),
+    ("models/storyteller/tokenizer.json", "the storyteller's tokenizer as it was trained"),
 ];

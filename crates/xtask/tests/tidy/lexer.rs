@@ -27,11 +27,7 @@ pub(crate) fn code_only(source: &str) -> String {
 fn skipped(bytes: &[u8], at: usize) -> Option<usize> {
     let rest = &bytes[at..];
     if rest.starts_with(b"//") {
-        return Some(
-            rest.iter()
-                .position(|byte| *byte == b'\n')
-                .map_or(bytes.len(), |length| at + length),
-        );
+        return Some(rest.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |length| at + length));
     }
     if rest.starts_with(b"/*") {
         return Some(block_comment(bytes, at));
@@ -67,10 +63,7 @@ fn block_comment(bytes: &[u8], start: usize) -> usize {
 
 /// `r"…"`, `r#"…"#`, `b"…"`, `br"…"`, `b'…'`, `c"…"`; a raw identifier or a plain word is none of them.
 fn prefixed(bytes: &[u8], start: usize) -> Option<usize> {
-    let letters = bytes[start..]
-        .iter()
-        .take_while(|byte| matches!(byte, b'r' | b'b' | b'c'))
-        .count();
+    let letters = bytes[start..].iter().take_while(|byte| matches!(byte, b'r' | b'b' | b'c')).count();
     let raw = bytes[start..start + letters].contains(&b'r');
     let mut at = start + letters;
     let hashes = bytes[at..].iter().take_while(|byte| **byte == b'#').count();
@@ -78,9 +71,7 @@ fn prefixed(bytes: &[u8], start: usize) -> Option<usize> {
     match (bytes.get(at)?, raw, hashes) {
         (b'"', true, _) => {
             let close = [b"\"".as_slice(), &vec![b'#'; hashes]].concat();
-            let length = bytes[at + 1..]
-                .windows(close.len())
-                .position(|window| window == close);
+            let length = bytes[at + 1..].windows(close.len()).position(|window| window == close);
             Some(length.map_or(bytes.len(), |length| at + 1 + length + close.len()))
         }
         (quote @ (b'"' | b'\''), false, 0) => Some(quoted(bytes, at, *quote)),
@@ -123,23 +114,17 @@ fn is_word(byte: u8) -> bool {
 /// Byte offsets at which `word` stands in `code` with no letter, digit or underscore beside it.
 pub(crate) fn word_offsets<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let bytes = code.as_bytes();
-    code.match_indices(word)
-        .map(|(at, _)| at)
-        .filter(move |at| {
-            let end = at + word.len();
-            let before = *at == 0 || !is_word(bytes[at - 1]);
-            let after = end == bytes.len() || !is_word(bytes[end]) || !is_word(bytes[end - 1]);
-            before && after
-        })
+    code.match_indices(word).map(|(at, _)| at).filter(move |at| {
+        let end = at + word.len();
+        let before = *at == 0 || !is_word(bytes[at - 1]);
+        let after = end == bytes.len() || !is_word(bytes[end]) || !is_word(bytes[end - 1]);
+        before && after
+    })
 }
 
 /// The line, from 1, of a byte offset.
 pub(crate) fn line_of(text: &str, offset: usize) -> usize {
-    text.as_bytes()[..offset]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
+    text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// The offset after the brace that closes the one at `open`.
@@ -165,9 +150,7 @@ fn comments_and_literals_vanish() {
     assert_eq!(code.len(), source.len());
     assert_eq!(
         code.split_whitespace().collect::<Vec<_>>(),
-        [
-            "let", "a", "=", ";", "let", "b", "=", ";", "fn", "f<'a>(c:", "&'a", "u8)", "{", "}"
-        ]
+        ["let", "a", "=", ";", "let", "b", "=", ";", "fn", "f<'a>(c:", "&'a", "u8)", "{", "}"]
     );
 }
 

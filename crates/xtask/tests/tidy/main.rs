@@ -10,10 +10,5 @@ mod tree;
 
 /// Fails with every complaint, one a line.
 fn report(complaints: &[String]) {
-    assert!(
-        complaints.is_empty(),
-        "{} places:\n{}",
-        complaints.len(),
-        complaints.join("\n")
-    );
+    assert!(complaints.is_empty(), "{} places:\n{}", complaints.len(), complaints.join("\n"));
 }

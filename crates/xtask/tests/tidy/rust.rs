@@ -41,15 +41,11 @@ fn files_are_one_idea() {
         .collect();
     let mut complaints = over_limit(&sizes, FILE_LINES, FILES);
     for (path, lines) in sizes.iter().filter(|(_, lines)| *lines > FILE_LINES_HARD) {
-        complaints.push(format!(
-            "{path}: {lines} lines; {FILE_LINES_HARD} is the end, whatever the reason"
-        ));
+        complaints.push(format!("{path}: {lines} lines; {FILE_LINES_HARD} is the end, whatever the reason"));
     }
     let all: usize = sizes.iter().map(|(_, lines)| lines).sum();
     if all > WORKSPACE_LINES {
-        complaints.push(format!(
-            "{all} lines of Rust without tests, the budget is {WORKSPACE_LINES}"
-        ));
+        complaints.push(format!("{all} lines of Rust without tests, the budget is {WORKSPACE_LINES}"));
     }
     report(&complaints);
 }
@@ -66,11 +62,7 @@ fn functions_fit_a_screen() {
             }
         }
     }
-    assert!(
-        sizes.len() > 100,
-        "only {} functions found: the search is broken",
-        sizes.len()
-    );
+    assert!(sizes.len() > 100, "only {} functions found: the search is broken", sizes.len());
     report(&over_limit(&sizes, FUNCTION_LINES, FUNCTIONS));
 }
 
@@ -79,14 +71,10 @@ fn modules_are_named_and_introduced() {
     let mut complaints = Vec::new();
     for path in files_with("rs") {
         if path.ends_with("/mod.rs") {
-            complaints.push(format!(
-                "{path}: name the file after its module, beside the folder"
-            ));
+            complaints.push(format!("{path}: name the file after its module, beside the folder"));
         }
         if !path.ends_with("/tests.rs") && !read(&path).starts_with("//!") {
-            complaints.push(format!(
-                "{path}:1: open with `//!`: what the module is and what it never does"
-            ));
+            complaints.push(format!("{path}:1: open with `//!`: what the module is and what it never does"));
         }
     }
     report(&complaints);
@@ -96,17 +84,13 @@ fn modules_are_named_and_introduced() {
 fn unsafe_stands_in_named_files() {
     let mut complaints = Vec::new();
     for path in files_with("rs") {
-        let allowed = UNSAFE_PLACES
-            .iter()
-            .any(|place| path == *place || place.ends_with('/') && path.starts_with(place));
+        let allowed =
+            UNSAFE_PLACES.iter().any(|place| path == *place || place.ends_with('/') && path.starts_with(place));
         if allowed {
             continue;
         }
         let code = code_only(&read(&path));
-        complaints.extend(
-            word_offsets(&code, "unsafe")
-                .map(|at| format!("{path}:{}: unsafe", line_of(&code, at))),
-        );
+        complaints.extend(word_offsets(&code, "unsafe").map(|at| format!("{path}:{}: unsafe", line_of(&code, at))));
     }
     report(&complaints);
 }
@@ -120,9 +104,7 @@ fn only_one_file_of_text_knows_gguf() {
         }
         let source = read(&path);
         let code = code_only(&source[..production(&source)]);
-        complaints.extend(
-            word_offsets(&code, "gguf::").map(|at| format!("{path}:{}: gguf", line_of(&code, at))),
-        );
+        complaints.extend(word_offsets(&code, "gguf::").map(|at| format!("{path}:{}: gguf", line_of(&code, at))));
     }
     report(&complaints);
 }
@@ -130,20 +112,13 @@ fn only_one_file_of_text_knows_gguf() {
 #[test]
 fn nothing_is_unfinished() {
     // In two halves, so that this list is not its own first find.
-    let marks = [
-        concat!("FIX", "ME"),
-        concat!("XX", "X"),
-        concat!("TO", "DO"),
-    ];
+    let marks = [concat!("FIX", "ME"), concat!("XX", "X"), concat!("TO", "DO")];
     let macros = [concat!("todo", "!("), concat!("unimplemented", "!(")];
     let mut complaints = Vec::new();
     for path in files_with("rs") {
         let source = read(&path);
         for mark in marks.iter().chain(&macros) {
-            complaints.extend(
-                word_offsets(&source, mark)
-                    .map(|at| format!("{path}:{}: {mark}", line_of(&source, at))),
-            );
+            complaints.extend(word_offsets(&source, mark).map(|at| format!("{path}:{}: {mark}", line_of(&source, at))));
         }
     }
     report(&complaints);
@@ -157,17 +132,8 @@ fn is_test(path: &str) -> bool {
 /// Bytes of a source before the test module that is written out in it; `mod tests;` alone ends nothing.
 fn production(source: &str) -> usize {
     let opening = "\n#[cfg(test)]\nmod ";
-    let inline = |at: &usize| {
-        source[at + opening.len()..]
-            .lines()
-            .next()
-            .is_some_and(|line| line.ends_with('{'))
-    };
-    source
-        .match_indices(opening)
-        .map(|(at, _)| at)
-        .find(inline)
-        .unwrap_or(source.len())
+    let inline = |at: &usize| source[at + opening.len()..].lines().next().is_some_and(|line| line.ends_with('{'));
+    source.match_indices(opening).map(|(at, _)| at).find(inline).unwrap_or(source.len())
 }
 
 /// Name and lines of the function whose `fn` is at `at`; none for a declaration or a function type.
@@ -184,10 +150,7 @@ fn function(code: &str, at: usize) -> Option<(&str, usize)> {
             b')' | b']' => depth = depth.saturating_sub(1),
             b';' if depth == 0 => return None,
             b'{' if depth == 0 => {
-                return Some((
-                    name,
-                    line_of(code, closing_brace(code, offset)) - line_of(code, at) + 1,
-                ));
+                return Some((name, line_of(code, closing_brace(code, offset)) - line_of(code, at) + 1));
             }
             _ => {}
         }
@@ -201,22 +164,14 @@ fn over_limit(sizes: &[(String, usize)], limit: usize, exemptions: &[Exemption])
     for (place, lines) in sizes.iter().filter(|(_, lines)| *lines > limit) {
         match exemptions.iter().find(|exemption| exemption.place == place) {
             None => complaints.push(format!("{place}: {lines} lines, the limit is {limit}")),
-            Some(exemption) if *lines > exemption.lines => complaints.push(format!(
-                "{place}: grew to {lines} lines from {} ({})",
-                exemption.lines, exemption.reason
-            )),
+            Some(exemption) if *lines > exemption.lines => complaints
+                .push(format!("{place}: grew to {lines} lines from {} ({})", exemption.lines, exemption.reason)),
             Some(_) => {}
         }
     }
     for exemption in exemptions {
-        if !sizes
-            .iter()
-            .any(|(place, lines)| place == exemption.place && *lines > limit)
-        {
-            complaints.push(format!(
-                "{}: needs no exemption any more, take it off the list",
-                exemption.place
-            ));
+        if !sizes.iter().any(|(place, lines)| place == exemption.place && *lines > limit) {
+            complaints.push(format!("{}: needs no exemption any more, take it off the list", exemption.place));
         }
     }
     complaints
@@ -224,22 +179,10 @@ fn over_limit(sizes: &[(String, usize)], limit: usize, exemptions: &[Exemption])
 
 #[test]
 fn a_long_place_is_found_and_a_stale_exemption_too() {
-    let sizes = [
-        ("a.rs".to_owned(), 80),
-        ("b.rs".to_owned(), 90),
-        ("c.rs".to_owned(), 10),
-    ];
+    let sizes = [("a.rs".to_owned(), 80), ("b.rs".to_owned(), 90), ("c.rs".to_owned(), 10)];
     let exemptions = [
-        Exemption {
-            place: "b.rs",
-            lines: 85,
-            reason: "one table",
-        },
-        Exemption {
-            place: "c.rs",
-            lines: 99,
-            reason: "was long",
-        },
+        Exemption { place: "b.rs", lines: 85, reason: "one table" },
+        Exemption { place: "c.rs", lines: 99, reason: "was long" },
     ];
     let complaints = over_limit(&sizes, 70, &exemptions);
     assert_eq!(complaints.len(), 3, "{complaints:?}");
@@ -249,10 +192,7 @@ fn a_long_place_is_found_and_a_stale_exemption_too() {
 fn function_lengths_are_counted() {
     let code = "fn long(\n  a: [u8; 3],\n) -> u8\n{\n  { 1 }\n}\nfn declared();\n";
     assert_eq!(function(code, 0), Some(("long", 6)));
-    assert_eq!(
-        function(code, code.find("fn declared").expect("it is there")),
-        None
-    );
+    assert_eq!(function(code, code.find("fn declared").expect("it is there")), None);
 }
 
 #[test]

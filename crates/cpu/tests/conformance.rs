@@ -1,0 +1,27 @@
+//! The fast backend against the readable one, on every instruction set of this machine.
+
+use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, ReferenceBackend};
+use program::Backend;
+use testkit::conformance::{Ignored, Suite};
+use testkit::tolerance::{Path, bound};
+
+/// Cases that may fail, with reasons. Empty: nothing is known to be wrong.
+const IGNORED: &[Ignored] = &[];
+
+#[test]
+fn every_step_in_every_format_agrees_with_the_reference() {
+    let suite = Suite::new(&mut || Box::new(ReferenceBackend::new()));
+    assert!(suite.names().count() > 600);
+    for isa in [IsaChoice::Best, IsaChoice::AtMostAvx2, IsaChoice::Portable] {
+        for threads in [1, 2, 3] {
+            let mut make = || -> Box<dyn Backend> { Box::new(CpuBackend::new(CpuConfig { threads, isa }).unwrap()) };
+            let report = suite.check(&mut make, IGNORED);
+            report.assert_clean(&format!("{isa:?}, {threads} threads"));
+            for (path, (worst, case)) in report.worst {
+                // A bound that nothing comes near would let errors through.
+                let near = path == Path::Exact || worst.nmse * 10.0 > bound(path).nmse;
+                assert!(near, "{path:?}: the worst is {worst:?} ({case}), the bound {:?}", bound(path));
+            }
+        }
+    }
+}
