@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
 # Tests the AArch64 code on any Linux: compiles with the pinned toolchain and runs the tests under emulation, once for
-# each way of multiplying bytes, then type-checks for macOS. On an AArch64 machine the tests run as they are.
+# each way of multiplying bytes, and type-checks for macOS. On an AArch64 machine the tests run as they are.
 #
-#   scripts/test-arm64.sh           the CPU backend, and the storyteller from file to answer
-#   scripts/test-arm64.sh --check   compiles without linking, for Linux and macOS: needs no linker and no emulator
+#   scripts/test-arm64.sh           instruction sets and unit tests of the CPU backend, and the storyteller's answers
+#   scripts/test-arm64.sh --all     all tests of the CPU backend too (emulated: a quarter of an hour more)
+#   scripts/test-arm64.sh --check   lints and type-checks only, for Linux and macOS: needs no linker and no emulator
 #
 # Fetches the targets' standard libraries with rustup and, on Debian and its relatives, linker and emulator with apt.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-check=no
-case "${1-}" in
-  "") ;;
-  --check) check=yes ;;
-  *) echo "usage: $0 [--check]" >&2; exit 2 ;;
+mode=${1-}
+case "$mode" in
+  "" | --all | --check) ;;
+  *) echo "usage: $0 [--all | --check]" >&2; exit 2 ;;
 esac
 
 linux=aarch64-unknown-linux-gnu
@@ -26,16 +26,20 @@ for target in "$linux" "$macos"; do
   echo "== type-check for $target"
   cargo check -p metallic-cpu -p metallic --tests --target "$target"
 done
-if [ "$check" = yes ]; then
+if [ "$mode" = --check ]; then
   exit
 fi
 
-tests() { cargo test --target "$linux" -p metallic-cpu; }
-story() { cargo test --target "$linux" -p metallic --test storyteller -- greedy; }
+run_tests() {
+  cargo test --target "$linux" -p metallic-cpu --lib
+  cargo test --target "$linux" -p metallic --test storyteller -- greedy
+  if [ "$mode" = --all ]; then
+    cargo test --target "$linux" -p metallic-cpu --release --tests
+  fi
+}
 
 if [ "$(uname -sm)" = "Linux aarch64" ]; then
-  tests
-  story
+  run_tests
   exit
 fi
 
@@ -53,7 +57,5 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 for processor in cortex-a57 neoverse-n1 max; do
   echo "== tests on an emulated $processor"
   export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu $processor -L /usr/aarch64-linux-gnu"
-  tests
+  run_tests
 done
-echo "== the storyteller on an emulated $processor"
-story

@@ -18,6 +18,7 @@ pub struct TensorInfo {
     format: Format,
     shape: Shape,
     shard: usize,
+    data_offset: u64,
     offset: u64,
     byte_count: u64,
     /// Where the entry itself is, for messages.
@@ -43,6 +44,11 @@ impl TensorInfo {
     /// Which shard holds the data, from 0; 0 for a model of one file.
     pub fn shard(&self) -> usize {
         self.shard
+    }
+
+    /// Where the data starts, from the start of the shard's data section: the number that the file stores.
+    pub fn data_offset(&self) -> u64 {
+        self.data_offset
     }
 
     /// Where the data starts, from the start of the shard's file.
@@ -107,7 +113,16 @@ pub(crate) fn entry(
     let elements = shape.elements().filter(|&elements| elements <= i64::MAX as u64);
     let byte_count = shape.rows().and_then(|rows| rows.checked_mul(row_bytes)).filter(|_| elements.is_some());
     let byte_count = byte_count.filter(|&bytes| bytes <= i64::MAX as u64).ok_or_else(too_large)?;
-    Ok(TensorInfo { name: name.into(), format, shape, shard: 0, offset: data_offset, byte_count, entry_offset })
+    Ok(TensorInfo {
+        name: name.into(),
+        format,
+        shape,
+        shard: 0,
+        data_offset,
+        offset: data_offset,
+        byte_count,
+        entry_offset,
+    })
 }
 
 /// Refuses a name that ggml cannot hold. `offset` is that of its length field.

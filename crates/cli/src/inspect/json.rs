@@ -73,7 +73,8 @@ fn tensor(tensor: &TensorInfo) -> Json {
         "name": tensor.name(),
         "type": tensor.format().name(),
         "shape": tensor.shape().dimensions(),
-        "offset": tensor.offset(),
+        "offset": tensor.data_offset(),
+        "file_offset": tensor.offset(),
         "bytes": tensor.byte_count(),
         "shard": tensor.shard(),
     })

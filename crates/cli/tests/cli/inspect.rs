@@ -18,8 +18,10 @@ fn json_tells_the_whole_file() {
     let elements = embedding["shape"][0].as_u64().unwrap() * embedding["shape"][1].as_u64().unwrap();
     assert_eq!(embedding["bytes"].as_u64().unwrap(), elements / 32 * 34);
     let file_bytes = report["file_bytes"].as_u64().unwrap();
-    let end = |tensor: &Value| tensor["offset"].as_u64().unwrap() + tensor["bytes"].as_u64().unwrap();
+    let end = |tensor: &Value| tensor["file_offset"].as_u64().unwrap() + tensor["bytes"].as_u64().unwrap();
     assert!(tensors.iter().all(|tensor| end(tensor) <= file_bytes));
+    let in_section = |tensor: &Value| tensor["offset"].as_u64().unwrap();
+    assert!(tensors.iter().any(|tensor| in_section(tensor) == 0));
     let formats = report["formats"].as_array().unwrap();
     let sum = |rows: &[Value]| rows.iter().map(|row| row["bytes"].as_u64().unwrap()).sum::<u64>();
     assert_eq!(sum(formats), sum(tensors));

@@ -92,8 +92,8 @@ unsafe impl ByteDot for Widening {
     }
 }
 
-// The dot-product intrinsics are not stable, the instructions are. Functions of their own, as in `std::arch`, so that the
-// assembler knows the feature wherever the compiler puts them.
+// The dot-product intrinsics are not stable, the instructions are. Functions of their own, as in `std::arch`, so that
+// the assembler knows the feature wherever the compiler puts them.
 
 /// Signed by signed bytes.
 #[inline]
@@ -165,6 +165,12 @@ unsafe fn each<T: Copy, U: Copy, R>(a: Four<T>, b: Four<U>, f: impl Fn(T, U) -> 
     [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
 }
 
+/// The arrays' own `map` may stay out of line, in the middle of a kernel.
+#[inline(always)]
+unsafe fn map<T: Copy, R>(a: Four<T>, f: impl Fn(T) -> R) -> Four<R> {
+    [f(a[0]), f(a[1]), f(a[2]), f(a[3])]
+}
+
 /// `vmaxq` would return NaN where the other instruction sets return `b`.
 #[inline(always)]
 unsafe fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
@@ -216,7 +222,7 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     }
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> Four<float32x4_t> {
-        [0, 4, 8, 12].map(|at| vld1q_f32(from.add(at)))
+        map([0, 4, 8, 12], |at| vld1q_f32(from.add(at)))
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, value: Four<float32x4_t>) {
@@ -299,7 +305,7 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     }
     #[inline(always)]
     unsafe fn abs(self, a: Four<float32x4_t>) -> Four<float32x4_t> {
-        a.map(|part| vabsq_f32(part))
+        map(a, |part| vabsq_f32(part))
     }
     #[inline(always)]
     unsafe fn sum(self, a: Four<float32x4_t>) -> f32 {
@@ -314,15 +320,15 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     }
     #[inline(always)]
     unsafe fn round(self, a: Four<float32x4_t>) -> Four<int32x4_t> {
-        a.map(|part| vcvtnq_s32_f32(part))
+        map(a, |part| vcvtnq_s32_f32(part))
     }
     #[inline(always)]
     unsafe fn to_f32(self, a: Four<int32x4_t>) -> Four<float32x4_t> {
-        a.map(|part| vcvtq_f32_s32(part))
+        map(a, |part| vcvtq_f32_s32(part))
     }
     #[inline(always)]
     unsafe fn exp2_int(self, a: Four<int32x4_t>) -> Four<float32x4_t> {
-        a.map(|part| vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(part, vdupq_n_s32(127)))))
+        map(a, |part| vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(part, vdupq_n_s32(127)))))
     }
 
     #[inline(always)]
@@ -339,7 +345,7 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     }
     #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8, value: Four<int32x4_t>) {
-        let [a, b, c, d] = value.map(|part| vreinterpretq_s16_s32(part));
+        let [a, b, c, d] = map(value, |part| vreinterpretq_s16_s32(part));
         let low = vreinterpretq_s8_s16(vuzp1q_s16(a, b));
         let high = vreinterpretq_s8_s16(vuzp1q_s16(c, d));
         vst1q_s8(to, vuzp1q_s8(low, high));
@@ -347,15 +353,15 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
 
     #[inline(always)]
     unsafe fn load_bytes(self, from: *const u8) -> Four<uint8x16_t> {
-        [0, 16, 32, 48].map(|at| vld1q_u8(from.add(at)))
+        map([0, 16, 32, 48], |at| vld1q_u8(from.add(at)))
     }
     #[inline(always)]
     unsafe fn low_nibbles(self, a: Four<uint8x16_t>) -> Four<uint8x16_t> {
-        a.map(|part| vandq_u8(part, vdupq_n_u8(15)))
+        map(a, |part| vandq_u8(part, vdupq_n_u8(15)))
     }
     #[inline(always)]
     unsafe fn high_nibbles(self, a: Four<uint8x16_t>) -> Four<uint8x16_t> {
-        a.map(|part| vshrq_n_u8::<4>(part))
+        map(a, |part| vshrq_n_u8::<4>(part))
     }
     #[inline(always)]
     unsafe fn add_sixteen(self, a: Four<uint8x16_t>, mask: u64) -> Four<uint8x16_t> {
@@ -370,10 +376,10 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     #[inline(always)]
     unsafe fn or_two_bits<const SHIFT: u32>(self, a: Four<uint8x16_t>, high: Four<uint8x16_t>) -> Four<uint8x16_t> {
         let moved = match SHIFT {
-            0 => high.map(|part| vshlq_n_u8::<4>(part)),
-            2 => high.map(|part| vshlq_n_u8::<2>(part)),
+            0 => map(high, |part| vshlq_n_u8::<4>(part)),
+            2 => map(high, |part| vshlq_n_u8::<2>(part)),
             4 => high,
-            _ => high.map(|part| vshrq_n_u8::<2>(part)),
+            _ => map(high, |part| vshrq_n_u8::<2>(part)),
         };
         each(a, moved, |x, bits| vorrq_u8(x, vandq_u8(bits, vdupq_n_u8(0x30))))
     }
