@@ -10,6 +10,8 @@ use tensor::format::{
     BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, Half, SixBitPairs,
 };
 
+use crate::kernels::codes::{self, Codes};
+
 /// Weight rows in a group.
 pub(crate) const GROUP_ROWS: usize = 16;
 /// Inputs in a record.
@@ -61,39 +63,30 @@ impl Layout {
         }
     }
 
-    /// Bytes of a header and inputs it covers; no header covers one record.
-    fn header(self) -> (usize, usize) {
-        match self {
-            Layout::Q4K | Layout::Q5K => (64, 256),
-            Layout::Q6K => (32, 256),
-            _ => (0, RECORD_INPUTS),
+    /// Header, record and records behind a header, as the kernels read them; plain layouts have none.
+    fn sizes(self) -> Option<(usize, usize, usize)> {
+        fn of<C: Codes>() -> Option<(usize, usize, usize)> {
+            Some((C::HEADER, C::RECORD, C::RECORDS))
         }
-    }
-
-    fn record_bytes(self) -> usize {
         match self {
-            Layout::Q8_0 => 544,
-            Layout::Q4_0 => 288,
-            Layout::Q4_1 => 320,
-            Layout::Q5_0 => 352,
-            Layout::Q5_1 => 384,
-            Layout::Q4K => 288,
-            Layout::Q5K => 352,
-            Layout::Q6K => 416,
-            Layout::F32 => 64 * RECORD_INPUTS,
-            Layout::F16 | Layout::BF16 => 32 * RECORD_INPUTS,
+            Layout::Q8_0 => of::<codes::Q8_0>(),
+            Layout::Q4_0 => of::<codes::Q4_0>(),
+            Layout::Q4_1 => of::<codes::Q4_1>(),
+            Layout::Q5_0 => of::<codes::Q5_0>(),
+            Layout::Q5_1 => of::<codes::Q5_1>(),
+            Layout::Q4K => of::<codes::Q4K>(),
+            Layout::Q5K => of::<codes::Q5K>(),
+            Layout::Q6K => of::<codes::Q6K>(),
+            Layout::F32 | Layout::F16 | Layout::BF16 => None,
         }
     }
 
     /// Bytes that sixteen rows of `columns` take.
     pub(crate) fn group_bytes(self, columns: usize) -> usize {
-        match self {
-            Layout::F32 => 64 * columns,
-            Layout::F16 | Layout::BF16 => 32 * columns,
-            _ => {
-                let (header, covers) = self.header();
-                columns / covers * (header + covers / RECORD_INPUTS * self.record_bytes())
-            }
+        match (self, self.sizes()) {
+            (_, Some((header, record, records))) => columns / (records * RECORD_INPUTS) * (header + records * record),
+            (Layout::F32, None) => 64 * columns,
+            (_, None) => 32 * columns,
         }
     }
 
@@ -104,19 +97,20 @@ impl Layout {
         if count < GROUP_ROWS {
             group.fill(0);
         }
-        match self {
-            Layout::F32 => pack_plain::<4>(rows, row_bytes, group),
-            Layout::F16 | Layout::BF16 => pack_plain::<2>(rows, row_bytes, group),
-            _ => self.pack_blocks(rows, row_bytes, columns, group),
+        match (self, self.sizes()) {
+            (_, Some((header, record, records))) => {
+                let block_bytes = row_bytes / (columns / (records * RECORD_INPUTS));
+                self.pack_blocks(rows, row_bytes, block_bytes, header + records * record, group);
+            }
+            (Layout::F32, None) => pack_plain::<4>(rows, row_bytes, group),
+            (_, None) => pack_plain::<2>(rows, row_bytes, group),
         }
     }
 
-    fn pack_blocks(self, rows: &[u8], row_bytes: usize, columns: usize, group: &mut [u8]) {
-        let (header_bytes, covers) = self.header();
-        let block_bytes = row_bytes / (columns / covers);
-        let super_bytes = header_bytes + covers / RECORD_INPUTS * self.record_bytes();
+    /// `packed_bytes` is what sixteen blocks side by side take.
+    fn pack_blocks(self, rows: &[u8], row_bytes: usize, block_bytes: usize, packed_bytes: usize, group: &mut [u8]) {
         for (row, bytes) in rows.chunks_exact(row_bytes).enumerate() {
-            for (block, out) in bytes.chunks_exact(block_bytes).zip(group.chunks_exact_mut(super_bytes)) {
+            for (block, out) in bytes.chunks_exact(block_bytes).zip(group.chunks_exact_mut(packed_bytes)) {
                 match self {
                     Layout::Q8_0 => pack_q8_0(bytemuck::from_bytes(block), row, out),
                     Layout::Q4_0 => pack_q4_0(bytemuck::from_bytes(block), row, out),

@@ -42,6 +42,11 @@ impl Matrix {
         }
     }
 
+    /// Whether the blocks stay as the file has them and are decoded group by group.
+    pub(crate) fn is_in_place(&self) -> bool {
+        matches!(self.storage, Storage::Blocks { .. })
+    }
+
     /// Whether the kernel reads quantised activations; otherwise it reads f32.
     pub(crate) fn reads_codes(&self) -> bool {
         match &self.storage {

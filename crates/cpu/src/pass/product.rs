@@ -279,7 +279,7 @@ impl Walk<'_> {
         output: &mut TileOutput,
         sink: &mut dyn FnMut(usize, usize, &[f32; GROUP_ROWS]),
     ) {
-        let in_place = matches!(matrix.storage, crate::matrix::Storage::Blocks { .. });
+        let in_place = matrix.is_in_place();
         let by = if in_place { 1 } else { 2 };
         // Blocks in place are decoded once for all rows; packed groups stay in cache, so rows go outside.
         let row_step = if in_place { input.rows } else { panel_rows(input) };
@@ -313,14 +313,13 @@ impl Walk<'_> {
         let mut prepared = false;
         let total = matrices[0].groups();
         let chunk = self.group_chunk(matrices.into_iter(), total, input.rows);
-        let in_place = |matrix: &Matrix| matches!(matrix.storage, crate::matrix::Storage::Blocks { .. });
-        let together =
-            !matrices.iter().any(|matrix| in_place(matrix)) && std::ptr::fn_addr_eq(matrices[0].tile, matrices[1].tile);
+        let in_place = matrices.iter().any(|matrix| matrix.is_in_place());
+        let together = !in_place && std::ptr::fn_addr_eq(matrices[0].tile, matrices[1].tile);
         let mut output: TileOutput = [[[0.0; GROUP_ROWS]; 2]; TILE_ROWS_MAX];
         let mut second: TileOutput = output;
         self.phase(total, chunk, |walk, claimed| {
             walk.prepare_own(source, input, &mut prepared);
-            let row_step = if matrices.iter().any(|m| in_place(m)) { input.rows } else { panel_rows(input) };
+            let row_step = if in_place { input.rows } else { panel_rows(input) };
             for first_row in (0..input.rows).step_by(row_step) {
                 for group in claimed.clone() {
                     let [a, b] = &mut walk.columns;
