@@ -13,6 +13,7 @@ use crate::options;
 use crate::output::{Interrupted, Output, Problem};
 use crate::progress::Progress;
 use crate::run::timings_line;
+use crate::tokenize::tell_lost;
 
 use command::Command;
 use lines::{Line, Lines};
@@ -84,7 +85,9 @@ impl Talk<'_> {
         let answering = Answering::begin();
         self.timings = None;
         let mut progress = Some(Progress::of_items(self.out));
-        for event in self.chat.say(text)? {
+        let answer = self.chat.say(text)?;
+        tell_lost(answer.unencodable(), "conversation", self.out);
+        for event in answer {
             match event? {
                 Event::Prefill { done, total } => {
                     if let Some(progress) = &mut progress {

@@ -13,6 +13,7 @@ use crate::interrupt::Answering;
 use crate::options;
 use crate::output::{Interrupted, Output};
 use crate::progress::Progress;
+use crate::tokenize::tell_lost;
 
 /// Raw text rarely ends by itself; the built-in model's stories do.
 const RAW_TOKENS_MAX: usize = 256;
@@ -40,7 +41,9 @@ pub(crate) fn run(args: &RunArgs, out: &Output) -> anyhow::Result<()> {
         out.tell_part(out.dim(&text));
     }
     if out.json() {
-        let answer = collect(loaded.model.generate(&prompt, &generate)?)?;
+        let generation = loaded.model.generate(&prompt, &generate)?;
+        tell_lost(generation.unencodable(), "prompt", out);
+        let answer = collect(generation)?;
         let load_ms = milliseconds(loaded.time);
         return out.print_json(&answer.to_json(load_ms));
     }
@@ -95,7 +98,9 @@ fn stream(
     let answering = Answering::begin();
     let mut progress = Some(Progress::of_items(out));
     let mut told = None;
-    for event in model.generate(prompt, options)? {
+    let generation = model.generate(prompt, options)?;
+    tell_lost(generation.unencodable(), "prompt", out);
+    for event in generation {
         match event? {
             Event::Prefill { done, total } => {
                 if let Some(progress) = &mut progress {

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use metallic::Error;
-use metallic::text::{DecodeOptions, EncodeOptions, Encoding, Tokenizer};
+use metallic::text::{DecodeOptions, EncodeOptions, Tokenizer, Unencodable};
 
 use crate::args::{TokenizeArgs, usage_error};
 use crate::input::{read_text, shown};
@@ -53,7 +53,7 @@ fn encode_options(args: &TokenizeArgs) -> EncodeOptions {
 
 fn one(args: &TokenizeArgs, tokenizer: &Tokenizer, text: &str, out: &Output) -> anyhow::Result<()> {
     let encoding = tokenizer.encode(text, encode_options(args));
-    tell_lost(&encoding, "the text", out);
+    tell_lost(&encoding.unencodable, "the text", out);
     if args.json {
         return out.print_json(&encoding.ids);
     }
@@ -70,7 +70,7 @@ fn encode_lines(args: &TokenizeArgs, tokenizer: &Tokenizer, path: &Path, out: &O
     for (number, line) in (1..).zip(read_text(path)?.lines()) {
         let text: String = serde_json::from_str(line).map_err(|error| not_json(path, number, "a string", &error))?;
         let encoding = encoder.encode(&text, encode_options(args));
-        tell_lost(&encoding, &format!("line {number}"), out);
+        tell_lost(&encoding.unencodable, &format!("line {number}"), out);
         push_line(&mut lines, &serde_json::to_string(&encoding.ids)?, out)?;
     }
     out.print(&lines)
@@ -112,17 +112,13 @@ fn not_json(path: &Path, number: usize, expected: &str, error: &serde_json::Erro
 }
 
 /// Bytes that the vocabulary cannot say are lost, which people must know.
-fn tell_lost(encoding: &Encoding, what: &str, out: &Output) {
-    if encoding.unencodable.is_empty() {
+pub(crate) fn tell_lost(lost: &[Unencodable], what: &str, out: &Output) {
+    if lost.is_empty() {
         return;
     }
-    let shown: Vec<String> = encoding
-        .unencodable
-        .iter()
-        .take(LOST_MAX)
-        .map(|lost| format!("{:#04x} at byte {}", lost.byte, lost.offset))
-        .collect();
-    let more = if encoding.unencodable.len() > LOST_MAX { ", …" } else { "" };
-    let count = options::count(encoding.unencodable.len(), "byte");
+    let shown: Vec<String> =
+        lost.iter().take(LOST_MAX).map(|lost| format!("{:#04x} at byte {}", lost.byte, lost.offset)).collect();
+    let more = if lost.len() > LOST_MAX { ", …" } else { "" };
+    let count = options::count(lost.len(), "byte");
     out.warn(format_args!("{what}: {count} without a token, left out: {}{more}", shown.join(", ")));
 }

@@ -64,6 +64,13 @@ pub struct Answer<'c> {
     text: String,
 }
 
+impl Answer<'_> {
+    /// As [`Generation::unencodable`].
+    pub fn unencodable(&self) -> &[text::Unencodable] {
+        self.generation.unencodable()
+    }
+}
+
 impl Iterator for Answer<'_> {
     type Item = Result<Event, Error>;
 

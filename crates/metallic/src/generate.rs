@@ -3,7 +3,7 @@
 use session::sampler::{Sampler, SamplerConfig};
 use session::{Engine, GenerateConfig, Sequence};
 use text::stop::StopMatcher;
-use text::{EncodeOptions, StreamDecoder, StreamOptions, StreamStart, Tokenizer};
+use text::{EncodeOptions, Encoding, StreamDecoder, StreamOptions, StreamStart, Tokenizer, Unencodable};
 
 pub use session::{FinishReason, Speculation, Timings};
 
@@ -85,6 +85,7 @@ pub enum Event {
 pub struct Generation<'m> {
     inner: session::Generation<'m>,
     prompt: Vec<u32>,
+    unencodable: Vec<Unencodable>,
     sampler_seed: u64,
     decoder: StreamDecoder<'m>,
     stops: StopMatcher,
@@ -98,9 +99,10 @@ impl<'m> Generation<'m> {
         engine: &'m mut Engine,
         sequence: &'m mut Sequence,
         tokenizer: &'m Tokenizer,
-        prompt: Vec<u32>,
+        prompt: Encoding,
         options: &GenerateOptions,
     ) -> Result<Generation<'m>, Error> {
+        let Encoding { ids: prompt, unencodable } = prompt;
         let mut config = options.sampler.clone();
         if config.dry_multiplier != 0.0 {
             config.dry_sequence_breakers = breakers(tokenizer, &options.dry_breakers);
@@ -121,6 +123,7 @@ impl<'m> Generation<'m> {
         Ok(Generation {
             inner,
             prompt,
+            unencodable,
             sampler_seed: seed,
             decoder: StreamDecoder::new(tokenizer, show),
             stops: StopMatcher::new(options.stop.iter().cloned()),
@@ -132,6 +135,11 @@ impl<'m> Generation<'m> {
     /// The prompt's token ids.
     pub fn prompt_tokens(&self) -> &[u32] {
         &self.prompt
+    }
+
+    /// Bytes of the prompt, after rendering, for which the vocabulary has no token: the model does not see them.
+    pub fn unencodable(&self) -> &[Unencodable] {
+        &self.unencodable
     }
 
     /// The seed in use.

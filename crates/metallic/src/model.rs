@@ -133,16 +133,16 @@ impl Model {
         self.format.origin()
     }
 
-    /// Token ids of a prompt.
+    /// Token ids of a prompt. Bytes that the vocabulary has no token for are missing; see [`Generation::unencodable`].
     pub fn encode(&self, prompt: &Prompt<'_>) -> Result<Vec<u32>, Error> {
-        self.format.encode(&self.tokenizer, prompt)
+        Ok(self.format.encode(&self.tokenizer, prompt)?.ids)
     }
 
     /// Generates from a prompt, forgetting what came before. Work that an earlier prompt shares is kept.
     pub fn generate(&mut self, prompt: &Prompt<'_>, options: &GenerateOptions) -> Result<Generation<'_>, Error> {
-        let ids = self.encode(prompt)?;
+        let encoding = self.format.encode(&self.tokenizer, prompt)?;
         let Model { tokenizer, engine, sequence, .. } = self;
-        Generation::start(engine, sequence, tokenizer, ids, options)
+        Generation::start(engine, sequence, tokenizer, encoding, options)
     }
 
     /// A conversation with the model.

@@ -2,7 +2,7 @@
 
 use gguf::GgufFile;
 use text::chat_template::{ChatTemplate, Message, RenderInput};
-use text::{EncodeOptions, TextPart, Tokenizer};
+use text::{EncodeOptions, Encoding, TextPart, Tokenizer};
 
 use crate::Error;
 
@@ -31,14 +31,13 @@ pub enum TemplateOrigin {
 /// A chat template with what it needs to render.
 pub(crate) struct ChatFormat {
     source: Option<String>,
-    template: Option<ChatTemplate>,
     origin: TemplateOrigin,
     bos: String,
     eos: String,
 }
 
 impl ChatFormat {
-    /// The template is compiled when it is first used: a broken one must not keep raw prompts from running.
+    /// The template is compiled when messages are rendered: a broken one must not keep raw prompts from running.
     pub(crate) fn of(file: &GgufFile, tokenizer: &Tokenizer, given: Option<&str>) -> Result<ChatFormat, Error> {
         let in_file = file.metadata().str("tokenizer.chat_template")?;
         let (source, origin) = match (given, in_file) {
@@ -51,35 +50,25 @@ impl ChatFormat {
             String::from_utf8_lossy(bytes).into_owned()
         };
         let ids = tokenizer.special_ids();
-        Ok(ChatFormat { source, template: None, origin, bos: token_text(ids.bos), eos: token_text(ids.eos) })
+        Ok(ChatFormat { source, origin, bos: token_text(ids.bos), eos: token_text(ids.eos) })
     }
 
     pub(crate) fn origin(&self) -> &TemplateOrigin {
         &self.origin
     }
 
-    pub(crate) fn encode(&self, tokenizer: &Tokenizer, prompt: &Prompt<'_>) -> Result<Vec<u32>, Error> {
+    pub(crate) fn encode(&self, tokenizer: &Tokenizer, prompt: &Prompt<'_>) -> Result<Encoding, Error> {
         match prompt {
-            Prompt::Text(text) => {
-                Ok(tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: false }).ids)
-            }
-            Prompt::Tokens(ids) => Ok(ids.to_vec()),
+            Prompt::Text(text) => Ok(tokenizer.encode(text, EncodeOptions { add_special: true, parse_special: false })),
+            Prompt::Tokens(ids) => Ok(Encoding { ids: ids.to_vec(), unencodable: Vec::new() }),
             Prompt::Messages(messages) => self.encode_messages(tokenizer, messages),
         }
     }
 
-    fn encode_messages(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>, Error> {
-        let compiled;
-        let template = match (&self.template, &self.source) {
-            (Some(template), _) => template,
-            (None, Some(source)) => {
-                compiled = ChatTemplate::compile(source)?;
-                &compiled
-            }
-            (None, None) => {
-                compiled = ChatTemplate::chatml();
-                &compiled
-            }
+    fn encode_messages(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Encoding, Error> {
+        let template = match &self.source {
+            Some(source) => ChatTemplate::compile(source)?,
+            None => ChatTemplate::chatml(),
         };
         let extra = serde_json::Map::new();
         let rendered = template.render_segments(&RenderInput {
@@ -97,13 +86,13 @@ impl ChatFormat {
             .iter()
             .map(|segment| TextPart { text: &segment.text, parse_special: !segment.is_content })
             .collect();
-        let mut ids = tokenizer.encoder().encode_parts(&parts, false).ids;
+        let mut encoding = tokenizer.encoder().encode_parts(&parts, false);
         // Templates write BOS themselves where they want it; a second one would be wrong.
         if let Some(bos) = tokenizer.added_bos()
-            && ids.first() != Some(&bos)
+            && encoding.ids.first() != Some(&bos)
         {
-            ids.insert(0, bos);
+            encoding.ids.insert(0, bos);
         }
-        Ok(ids)
+        Ok(encoding)
     }
 }
