@@ -95,8 +95,8 @@ pub(crate) struct LoadArgs {
     #[arg(short, long, value_name = "N", env = "METALLIC_THREADS",
           value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
     pub(crate) threads: Option<u32>,
-    /// Where to compute: cpu, or the slow readable reference.
-    #[arg(long, visible_alias = "backend", value_name = "NAME", env = "METALLIC_DEVICE", default_value = "cpu",
+    /// Where to compute: auto (a GPU if there is one), cpu, gpu, a part of a GPU's name, or the slow readable reference.
+    #[arg(long, visible_alias = "backend", value_name = "NAME", env = "METALLIC_DEVICE", default_value = "auto",
           value_parser = device)]
     pub(crate) device: Device,
     /// Memory to use at most, in MiB [default: what the system has available].
@@ -443,8 +443,8 @@ fn with_hint(error: clap::Error, words: &[OsString]) -> clap::Error {
     }
 }
 
-fn device(name: &str) -> Result<Device, String> {
-    Device::from_name(name).map_err(|error| error.to_string())
+fn device(name: &str) -> Result<Device, std::convert::Infallible> {
+    Ok(Device::from_name(name))
 }
 
 fn seed(text: &str) -> Result<Seed, String> {

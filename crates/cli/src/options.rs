@@ -60,7 +60,7 @@ pub(crate) fn name(args: &FileArgs) -> String {
 /// How to load, as the flags say. `context` `None` takes the model's own.
 pub(crate) fn load_options(args: &LoadArgs, context: Option<usize>) -> LoadOptions {
     LoadOptions {
-        device: args.device,
+        device: args.device.clone(),
         threads: args.threads.map(|threads| threads as usize),
         context,
         memory_bytes: args.memory.map(|mib| mib << 20),

@@ -237,7 +237,7 @@ mod tests {
     fn kinds_survive_context() {
         let error = Problem::input("bad").context("while reading");
         assert_eq!(kind(&error), "input");
-        let error = anyhow::Error::from(metallic::Error::UnknownDevice { name: "x".to_owned(), known: "" });
-        assert_eq!(kind(&error.context("while loading")), "unknown_device");
+        let error = metallic::Error::InvalidSetting { what: "x", value: "y".to_owned(), allowed: "z".to_owned() };
+        assert_eq!(kind(&anyhow::Error::from(error).context("while loading")), "invalid_setting");
     }
 }

@@ -21,14 +21,6 @@ pub enum Error {
     /// Planning, computing or sampling failed.
     #[error(transparent)]
     Session(#[from] session::SessionError),
-    /// No device has this name.
-    #[error("no device is called {name:?}; there are {known}")]
-    UnknownDevice {
-        /// The name asked for.
-        name: String,
-        /// The names there are.
-        known: &'static str,
-    },
     /// A text is too short to measure.
     #[error("the text has {tokens} tokens; perplexity over chunks of {chunk} needs at least {needed}")]
     TextTooShort {
@@ -65,9 +57,9 @@ impl Error {
             Error::Session(S::Sampler(_)) => "sampler",
             Error::Session(S::EmptyPrompt) => "empty_prompt",
             Error::Session(S::UnknownToken { .. }) => "unknown_token",
+            Error::Session(S::Backend(program::BackendError::NoDevice { .. })) => "unknown_device",
             Error::Session(S::Backend(_)) => "backend",
             Error::Session(_) => "session",
-            Error::UnknownDevice { .. } => "unknown_device",
             Error::TextTooShort { .. } => "text_too_short",
             Error::InvalidSetting { .. } => "invalid_setting",
         }

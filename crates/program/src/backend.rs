@@ -193,6 +193,24 @@ pub enum BackendError {
         /// The tensor's name.
         tensor: String,
     },
+    /// No device fits what was asked for.
+    #[error("no device is {wanted}; there are: {known}. The device `cpu` works everywhere")]
+    NoDevice {
+        /// The backend's name.
+        backend: &'static str,
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        known: String,
+    },
+    /// The device or its driver failed; everything on it is lost.
+    #[error("the device of backend {backend} was lost: {reason}")]
+    DeviceLost {
+        /// The backend's name.
+        backend: &'static str,
+        /// What the driver said.
+        reason: String,
+    },
     /// A worker thread could not be started or died.
     #[error("a worker thread failed: {reason}")]
     Worker {

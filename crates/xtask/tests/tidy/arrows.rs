@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("metallic-program", &["metallic-tensor"]),
     ("metallic-models", &["metallic-gguf", "metallic-program", "metallic-tensor"]),
     ("metallic-cpu", &["metallic-tensor", "metallic-program"]),
+    ("metallic-wgpu", &["metallic-tensor", "metallic-program"]),
     ("metallic-session", &["metallic-models", "metallic-program"]),
     (
         "metallic",
@@ -25,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "metallic-program",
             "metallic-models",
             "metallic-cpu",
+            "metallic-wgpu",
             "metallic-session",
         ],
     ),

@@ -1,0 +1,134 @@
+//! The backend: compiles programs for a GPU and runs their passes.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use program::{
+    Backend, BackendError, Buffer, Capabilities, ExecutableId, Fence, KvPlan, LedgerRow, PassInput, Program, RowBucket,
+    Segment, Step, Support, TensorBytes, TensorIndex,
+};
+use tensor::Format;
+
+use crate::device::{Choice, DeviceInfo, Gpu, NAME, Variants};
+use crate::executable::{Counters, Executable};
+use crate::planes::Layout;
+
+/// See the module.
+pub struct GpuBackend {
+    capabilities: Capabilities,
+    gpu: Arc<Gpu>,
+    executables: Vec<Executable>,
+    submitted: u64,
+}
+
+impl GpuBackend {
+    /// Opens a GPU.
+    ///
+    /// # Errors
+    /// [`BackendError::NoDevice`] with the devices there are, where none fits `choice`.
+    pub fn open(choice: &Choice, variants: Variants) -> Result<GpuBackend, BackendError> {
+        let gpu = Arc::new(Gpu::open(choice, variants)?);
+        let capabilities = Capabilities { name: NAME, description: gpu.info.to_string(), threads: 1 };
+        Ok(GpuBackend { capabilities, gpu, executables: Vec::new(), submitted: 0 })
+    }
+
+    /// Another backend on the same device, which keeps what was compiled for it.
+    pub fn share(&self) -> GpuBackend {
+        let (capabilities, gpu) = (self.capabilities.clone(), Arc::clone(&self.gpu));
+        GpuBackend { capabilities, gpu, executables: Vec::new(), submitted: 0 }
+    }
+
+    /// The device in use.
+    pub fn device(&self) -> &DeviceInfo {
+        &self.gpu.info
+    }
+
+    /// Takes what passes cost since the last call.
+    pub fn take_counters(&mut self) -> Counters {
+        self.executables.iter_mut().fold(Counters::default(), |sum, executable| {
+            let taken = executable.take_counters();
+            Counters {
+                passes: sum.passes + taken.passes,
+                submits: sum.submits + taken.submits,
+                dispatches: sum.dispatches + taken.dispatches,
+                layer_dispatches: sum.layer_dispatches + taken.layer_dispatches,
+            }
+        })
+    }
+
+    fn executable(&mut self, id: ExecutableId) -> Result<&mut Executable, BackendError> {
+        let limit = (self.executables.len() as u64).saturating_sub(1);
+        let missing = BackendError::InvalidPass { what: "executable", value: u64::from(id.0), limit };
+        self.executables.get_mut(id.0 as usize).ok_or(missing)
+    }
+
+    fn fence(&mut self) -> Fence {
+        self.submitted += 1;
+        Fence(self.submitted)
+    }
+}
+
+impl Backend for GpuBackend {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn support(&self, _step: &Step, formats: &[Format]) -> Support {
+        if formats.iter().any(|format| format.codec().is_none()) {
+            Support::No
+        } else if formats.iter().all(|format| Layout::of(*format).is_some()) {
+            Support::Native
+        } else {
+            Support::Decoded
+        }
+    }
+
+    fn compile(&mut self, program: &Arc<Program>, rows: RowBucket) -> Result<ExecutableId, BackendError> {
+        let id = ExecutableId(u32::try_from(self.executables.len()).unwrap_or(u32::MAX));
+        self.executables.push(Executable::new(Arc::clone(&self.gpu), Arc::clone(program), rows)?);
+        Ok(id)
+    }
+
+    fn allocate(&mut self, executable: ExecutableId, plan: KvPlan) -> Result<(), BackendError> {
+        self.executable(executable)?.allocate(plan)
+    }
+
+    fn upload(
+        &mut self,
+        executable: ExecutableId,
+        tensor: TensorIndex,
+        bytes: TensorBytes,
+    ) -> Result<Fence, BackendError> {
+        self.executable(executable)?.upload(tensor, &bytes)?;
+        Ok(self.fence())
+    }
+
+    fn submit(
+        &mut self,
+        executable: ExecutableId,
+        segment: &Segment,
+        input: &PassInput<'_>,
+    ) -> Result<Fence, BackendError> {
+        self.executable(executable)?.submit(segment, input)?;
+        Ok(self.fence())
+    }
+
+    fn wait(&mut self, _fence: Fence) -> Result<(), BackendError> {
+        // Reading waits; what is written next comes after what was submitted.
+        self.gpu.check()
+    }
+
+    fn read(
+        &mut self,
+        executable: ExecutableId,
+        buffer: Buffer,
+        rows: Range<usize>,
+        into: &mut [f32],
+    ) -> Result<(), BackendError> {
+        self.executable(executable)?.read(buffer, rows, into)
+    }
+
+    fn take_ledger(&mut self) -> Vec<LedgerRow> {
+        self.executables.iter_mut().flat_map(Executable::take_ledger).collect()
+    }
+}

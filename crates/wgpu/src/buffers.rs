@@ -1,0 +1,141 @@
+//! Activation buffers, and small buffers of parameters.
+
+use program::{BackendError, Buffer, Program, RowBucket};
+use wgpu::BufferUsages;
+
+use crate::device::Gpu;
+use crate::planes::{UNIT, units_of};
+use crate::shader::FEW_ROWS;
+
+/// Words in front of a pass: rows, rows that want logits, splits of attention, nothing.
+pub(crate) const HEADER: usize = 4;
+
+/// Splits of one row's positions at most.
+pub(crate) const SPLITS_MAX: usize = 32;
+
+/// Rows of a tile of `attention_tiles.wgsl`.
+pub(crate) const TILE_ROWS: usize = 16;
+
+/// Every activation buffer of an executable.
+pub(crate) struct Buffers {
+    /// See `shaders/pass.wgsl`.
+    pub(crate) pass: wgpu::Buffer,
+    /// First row and count of each tile of rows: (tiles, 2).
+    pub(crate) tiles: wgpu::Buffer,
+    /// (rows, hidden).
+    pub(crate) hidden: wgpu::Buffer,
+    /// (rows, qkv).
+    pub(crate) qkv: wgpu::Buffer,
+    /// (rows, attention).
+    pub(crate) attention: wgpu::Buffer,
+    /// (rows, gated).
+    pub(crate) gated: wgpu::Buffer,
+    /// (rows, hidden): a projection before its norm.
+    pub(crate) projected: wgpu::Buffer,
+    /// (logit rows, hidden).
+    pub(crate) selected: wgpu::Buffer,
+    /// (logit rows, vocabulary).
+    pub(crate) logits: wgpu::Buffer,
+    /// Inputs of products with few rows, as codes or f32: what comes from `hidden`, `attention`, `gated`, `selected`.
+    pub(crate) few: [Few; 4],
+    /// Inputs of products with many rows.
+    pub(crate) many: wgpu::Buffer,
+    /// Splits of attention.
+    pub(crate) partials: wgpu::Buffer,
+    /// Bound where a kernel does not use a binding.
+    pub(crate) nothing: wgpu::Buffer,
+    /// Bytes of all.
+    pub(crate) bytes: u64,
+}
+
+/// Inputs of products with few rows.
+pub(crate) struct Few {
+    pub(crate) buffer: wgpu::Buffer,
+    /// Units of a row.
+    pub(crate) units: usize,
+    /// Word where sums of squares start.
+    pub(crate) sums: usize,
+    /// Sums of each row.
+    pub(crate) sum_count: usize,
+}
+
+impl Buffers {
+    pub(crate) fn new(gpu: &Gpu, program: &Program, bucket: RowBucket) -> Result<Buffers, BackendError> {
+        let sizes = program.sizes;
+        let storage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let mut bytes = 0;
+        let mut make = |what: &str, words: usize| {
+            bytes += 4 * words as u64;
+            gpu.buffer(what, 4 * words as u64, storage)
+        };
+        let (rows, logit_rows) = (bucket.rows, bucket.logit_rows);
+        let inputs = [sizes.hidden, sizes.attention, sizes.gated, sizes.hidden];
+        let widest = inputs.iter().map(|width| units_of(*width) * UNIT).max().unwrap_or(0);
+        let heads = program.units().flat_map(|unit| &program.template(unit).steps).map(|(_, step)| match step {
+            program::Step::Attention(attention) => attention.heads * (attention.head_width + 2),
+            _ => 0,
+        });
+        let partials = heads.max().unwrap_or(0) * SPLITS_MAX * FEW_ROWS.min(rows);
+        let few = inputs.map(|width| {
+            let units = units_of(width);
+            (units, width.div_ceil(UNIT))
+        });
+        let mut make_few = |(units, sum_count): (usize, usize)| {
+            let sums = FEW_ROWS * units * UNIT;
+            let buffer = make("inputs of few rows", sums + FEW_ROWS * sum_count)?;
+            Ok::<Few, BackendError>(Few { buffer, units, sums, sum_count })
+        };
+        let few = [make_few(few[0])?, make_few(few[1])?, make_few(few[2])?, make_few(few[3])?];
+        Ok(Buffers {
+            pass: make("the pass", HEADER + 3 * rows + logit_rows + pages_max(program, bucket))?,
+            tiles: make("tiles of rows", 2 * rows)?,
+            hidden: make("hidden rows", rows * sizes.hidden)?,
+            qkv: make("queries, keys and values", rows * sizes.qkv)?,
+            attention: make("attention outputs", rows * sizes.attention)?,
+            gated: make("gated rows", rows * sizes.gated)?,
+            projected: make("projected rows", rows * sizes.hidden)?,
+            selected: make("selected rows", logit_rows * sizes.hidden)?,
+            logits: make("logits", logit_rows * sizes.vocabulary)?,
+            // Row scales come after the rows.
+            many: make("inputs of many rows", rows.max(logit_rows) * (widest + 1))?,
+            partials: make("splits of attention", partials)?,
+            nothing: make("nothing", 4)?,
+            few,
+            bytes,
+        })
+    }
+
+    /// The buffer of the program's name for it.
+    pub(crate) fn get(&self, buffer: Buffer) -> &wgpu::Buffer {
+        match buffer {
+            Buffer::Hidden => &self.hidden,
+            Buffer::Qkv => &self.qkv,
+            Buffer::Attention => &self.attention,
+            Buffer::Gated => &self.gated,
+            Buffer::Selected => &self.selected,
+            Buffer::Logits => &self.logits,
+        }
+    }
+
+    /// The inputs that come from a buffer.
+    pub(crate) fn few(&self, buffer: Buffer) -> &Few {
+        match buffer {
+            Buffer::Hidden | Buffer::Qkv => &self.few[0],
+            Buffer::Attention => &self.few[1],
+            Buffer::Gated => &self.few[2],
+            Buffer::Selected | Buffer::Logits => &self.few[3],
+        }
+    }
+}
+
+/// Page indices that a pass may carry: each row's own sequence at the model's whole context.
+pub(crate) fn pages_max(program: &Program, bucket: RowBucket) -> usize {
+    program.sizes.context.div_ceil(program::PAGE_ROWS).max(64) * bucket.rows.min(FEW_ROWS) + bucket.rows
+}
+
+/// A buffer of parameters for one kernel.
+pub(crate) fn parameters(gpu: &Gpu, words: &[u32]) -> Result<wgpu::Buffer, BackendError> {
+    let buffer = gpu.buffer("parameters", 4 * words.len() as u64, BufferUsages::UNIFORM | BufferUsages::COPY_DST)?;
+    gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(words));
+    Ok(buffer)
+}

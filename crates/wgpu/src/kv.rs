@@ -1,0 +1,103 @@
+//! Pages of keys and values, and tables of rotations.
+
+use std::sync::Arc;
+
+use program::{BackendError, KvFormat, KvPlan, PAGE_ROWS, Program, RopeTable, Step};
+use wgpu::BufferUsages;
+
+use crate::device::{Gpu, NAME};
+
+/// Positions whose rotations are computed at a time.
+const ROPE_CHUNK: usize = 256;
+
+/// See the module.
+pub(crate) struct KvPool {
+    pub(crate) page_count: usize,
+    layers: Vec<Layer>,
+    tables: Vec<Table>,
+    /// Positions that the tables hold.
+    filled: usize,
+}
+
+/// Keys, then values, of all pages of a layer: (page, kv head, position in the page, element) halves.
+struct Layer {
+    pages: wgpu::Buffer,
+    /// Vectors of four words before the values.
+    values: u32,
+}
+
+/// Cosine and sine for each position and pair.
+struct Table {
+    frequencies: Arc<[f64]>,
+    magnitude: f32,
+    buffer: wgpu::Buffer,
+}
+
+impl KvPool {
+    pub(crate) fn new(gpu: &Gpu, program: &Program, plan: KvPlan) -> Result<KvPool, BackendError> {
+        if plan.format != KvFormat::F16 {
+            return Err(BackendError::Unsupported { backend: NAME, step: "keys and values".to_owned(), format: "F32" });
+        }
+        let storage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let mut layers = Vec::new();
+        for width in program.kv_widths() {
+            let bytes = (plan.pages * PAGE_ROWS * width * plan.format.bytes()) as u64;
+            let pages = gpu.buffer("keys and values", 2 * bytes, storage)?;
+            layers.push(Layer { pages, values: u32::try_from(bytes / 16).unwrap_or(u32::MAX) });
+        }
+        let mut tables: Vec<Table> = Vec::new();
+        for (_, step) in program.units().flat_map(|unit| &program.template(unit).steps) {
+            let Step::RopeStore(step) = step else { continue };
+            if !tables.iter().any(|table| table.is(&step.rope)) {
+                let pairs = step.rope.frequencies.len();
+                tables.push(Table {
+                    frequencies: Arc::clone(&step.rope.frequencies),
+                    magnitude: step.rope.magnitude,
+                    buffer: gpu.buffer("rotations", (plan.pages * PAGE_ROWS * pairs * 8) as u64, storage)?,
+                });
+            }
+        }
+        Ok(KvPool { page_count: plan.pages, layers, tables, filled: 0 })
+    }
+
+    /// The pages of a layer.
+    pub(crate) fn pages(&self, layer: usize) -> &wgpu::Buffer {
+        &self.layers[layer].pages
+    }
+
+    /// Where the values of a layer start, in vectors of four words.
+    pub(crate) fn values_start(&self, layer: usize) -> u32 {
+        self.layers[layer].values
+    }
+
+    /// The rotations of a table.
+    pub(crate) fn rope(&self, rope: &RopeTable) -> &wgpu::Buffer {
+        &self.tables.iter().find(|table| table.is(rope)).expect("every rotation has a table").buffer
+    }
+
+    /// Makes sure that the tables hold all positions below `end`. Angles are `f64`: at position 10⁵ an `f32` is off by
+    /// 10⁻².
+    pub(crate) fn fill_rotations(&mut self, gpu: &Gpu, end: usize) {
+        let limit = self.page_count * PAGE_ROWS;
+        while self.filled < end.min(limit) {
+            let last = (self.filled + ROPE_CHUNK).min(limit);
+            for table in &self.tables {
+                let turns: Vec<[f32; 2]> = (self.filled..last)
+                    .flat_map(|position| table.frequencies.iter().map(move |frequency| position as f64 * frequency))
+                    .map(|angle| [angle.cos() as f32 * table.magnitude, angle.sin() as f32 * table.magnitude])
+                    .collect();
+                let start = (self.filled * table.frequencies.len() * 8) as u64;
+                if !turns.is_empty() {
+                    gpu.queue.write_buffer(&table.buffer, start, bytemuck::cast_slice(&turns));
+                }
+            }
+            self.filled = last;
+        }
+    }
+}
+
+impl Table {
+    fn is(&self, rope: &RopeTable) -> bool {
+        self.frequencies == rope.frequencies && self.magnitude.to_bits() == rope.magnitude.to_bits()
+    }
+}

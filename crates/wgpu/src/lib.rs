@@ -1,0 +1,24 @@
+//! GPUs through one set of WGSL shaders: Vulkan, Metal and DX12 by wgpu.
+//!
+//! It compiles the same programs as the CPU backends, and knows no model architecture and no file. Unsafe code stands in
+//! `device` and `shader`, one block each.
+
+#![deny(unsafe_code)]
+
+mod backend;
+mod buffers;
+#[expect(unsafe_code, reason = "wgpu asks for a promise before it opens experimental features")]
+mod device;
+mod executable;
+mod input_check;
+mod kv;
+mod lower;
+mod planes;
+mod read;
+#[expect(unsafe_code, reason = "shaders of this crate run without index checks")]
+mod shader;
+mod weights;
+
+pub use backend::GpuBackend;
+pub use device::{Choice, DeviceInfo, DeviceKind, Variants, devices};
+pub use executable::Counters;

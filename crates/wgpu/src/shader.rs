@@ -1,0 +1,278 @@
+//! Kernels: WGSL files joined with the constants of one use, and the pipelines made of them.
+//!
+//! Sizes that shape loops and arrays are constants in front of the source; nothing else of a shader is generated but the
+//! choice of a format's function.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::{Arc, OnceLock};
+
+use crate::device::Gpu;
+use crate::planes::Layout;
+
+/// A kernel's source for any number of rows of a pass.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Source {
+    /// For messages.
+    pub(crate) name: String,
+    /// Bindings by position.
+    pub(crate) bindings: &'static [Binding],
+    /// Constants and format functions in front.
+    head: String,
+    files: Vec<&'static str>,
+    /// Whether there is one pipeline for each of [`BATCHES`].
+    batched: bool,
+}
+
+/// Rows of a pass that kernels for few rows are made for; a pass takes the least that holds its own.
+pub(crate) const BATCHES: [usize; 4] = [1, 2, 4, 8];
+
+/// Most rows of a pass that those kernels take.
+pub(crate) const FEW_ROWS: usize = BATCHES[BATCHES.len() - 1];
+
+/// What a kernel does with a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Binding {
+    /// The shader has no such binding.
+    Absent,
+    Uniform,
+    Read,
+    Write,
+}
+
+use Binding::{Absent, Read, Uniform, Write as ReadWrite};
+
+pub(crate) const MATVEC: &[Binding] = &[Read, Read, Uniform, Read, Read, Read, ReadWrite, ReadWrite];
+pub(crate) const GEMM: &[Binding] = &[Read, Read, Uniform, Read, Read, Read, ReadWrite];
+pub(crate) const EMBED: &[Binding] = &[Read, Read, Uniform, Absent, Read, Absent, ReadWrite];
+pub(crate) const PREPARE: &[Binding] = &[Read, Uniform, Read, Read, ReadWrite, ReadWrite];
+pub(crate) const ROPE_STORE: &[Binding] = &[Read, Uniform, Read, Read, ReadWrite, ReadWrite];
+pub(crate) const ATTENTION_ROWS: &[Binding] =
+    &[Read, Uniform, Read, Read, Read, ReadWrite, ReadWrite, ReadWrite, ReadWrite];
+pub(crate) const ATTENTION_MERGE: &[Binding] =
+    &[Read, Uniform, Absent, Absent, Absent, Absent, ReadWrite, ReadWrite, ReadWrite];
+pub(crate) const ATTENTION_TILES: &[Binding] = &[Read, Uniform, Read, Read, Read, Read, ReadWrite, Read];
+pub(crate) const ADD_NORMED: &[Binding] = &[Absent, Uniform, Read, Read, ReadWrite];
+
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        /// Every WGSL file, by its path under `shaders`.
+        pub(crate) const FILES: &[(&str, &str)] = &[$(($name, include_str!(concat!("shaders/", $name)))),*];
+    };
+}
+
+files!(
+    "add_normed.wgsl",
+    "attention_merge.wgsl",
+    "attention_rows.wgsl",
+    "attention_tiles.wgsl",
+    "common.wgsl",
+    "embed.wgsl",
+    "encode.wgsl",
+    "formats/bf16.wgsl",
+    "formats/f16.wgsl",
+    "formats/f32.wgsl",
+    "formats/k_header.wgsl",
+    "formats/q2_k.wgsl",
+    "formats/q3_k.wgsl",
+    "formats/q4_0.wgsl",
+    "formats/q4_1.wgsl",
+    "formats/q4_k.wgsl",
+    "formats/q5_0.wgsl",
+    "formats/q5_1.wgsl",
+    "formats/q5_k.wgsl",
+    "formats/q6_k.wgsl",
+    "formats/q8_0.wgsl",
+    "gemm.wgsl",
+    "heads.wgsl",
+    "matvec.wgsl",
+    "matvec_codes.wgsl",
+    "matvec_values.wgsl",
+    "pass.wgsl",
+    "prepare.wgsl",
+    "rope_store.wgsl",
+);
+
+fn file(name: &str) -> &'static str {
+    FILES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no shader file is called {name}")).1
+}
+
+impl Source {
+    pub(crate) fn new(name: impl Into<String>, bindings: &'static [Binding], files: &[&'static str]) -> Source {
+        Source { name: name.into(), bindings, head: String::new(), files: files.to_vec(), batched: false }
+    }
+
+    /// One pipeline for each of [`BATCHES`], which the shader knows as `BATCH`.
+    pub(crate) fn batched(mut self) -> Source {
+        self.batched = true;
+        self
+    }
+
+    /// A constant that is a count.
+    pub(crate) fn count(mut self, name: &str, value: usize) -> Source {
+        let _ = writeln!(self.head, "const {name}: u32 = {value}u;");
+        self
+    }
+
+    /// A constant that is true or false.
+    pub(crate) fn flag(mut self, name: &str, value: bool) -> Source {
+        let _ = writeln!(self.head, "const {name}: bool = {value};");
+        self
+    }
+
+    /// `unit_of(part, matrix, unit)` and `numbers_of` for matrices in these formats.
+    pub(crate) fn formats(mut self, layouts: &[Layout]) -> Source {
+        let mut names: Vec<&'static str> = Vec::new();
+        for layout in layouts {
+            if !names.contains(&layout.name) {
+                names.push(layout.name);
+                if matches!(layout.name, "q4_k" | "q5_k") && !self.files.contains(&"formats/k_header.wgsl") {
+                    self.files.push("formats/k_header.wgsl");
+                }
+                let path = FILES.iter().find(|(path, _)| *path == format!("formats/{}.wgsl", layout.name));
+                self.files.push(path.expect("every layout has a shader file").0);
+            }
+        }
+        if layouts.iter().all(|layout| layout.coded) {
+            self.choose("unit_of", "Unit", layouts, |layout| format!("unit_{}(m, i)", layout.name));
+        }
+        self.choose("numbers_of", "Values", layouts, |layout| match layout.coded {
+            true => format!("values_of(unit_{}(m, i))", layout.name),
+            false => format!("values_{}(m, i)", layout.name),
+        });
+        self
+    }
+
+    fn choose(&mut self, name: &str, result: &str, layouts: &[Layout], call: impl Fn(&Layout) -> String) {
+        let _ = write!(self.head, "fn {name}(part: u32, m: Matrix, i: u32) -> {result} {{ ");
+        let last = layouts.len() - 1;
+        if layouts.iter().any(|layout| layout.name != layouts[last].name) {
+            for (part, layout) in layouts[..last].iter().enumerate() {
+                let _ = write!(self.head, "if (part == {part}u) {{ return {}; }} ", call(layout));
+            }
+        }
+        let _ = writeln!(self.head, "return {}; }}", call(&layouts[last]));
+    }
+
+    /// The whole text, for passes of at most `batch` rows.
+    pub(crate) fn text(&self, batch: usize) -> String {
+        let mut text = String::new();
+        if self.batched {
+            // Fewer outputs at a time leave registers for more rows.
+            let rows = if batch > 2 { 2 } else { 4 };
+            let _ = writeln!(text, "const BATCH: u32 = {batch}u;\nconst ROWS: u32 = {rows}u;");
+        }
+        text.push_str(&self.head);
+        for name in &self.files {
+            text.push_str(file(name));
+        }
+        text
+    }
+
+    /// The batches that this source has a pipeline for.
+    pub(crate) fn batches(&self) -> &'static [usize] {
+        if self.batched { &BATCHES } else { &BATCHES[..1] }
+    }
+}
+
+/// Position of a kernel among [`Kernels`].
+pub(crate) type KernelId = usize;
+
+struct Kernel {
+    source: Source,
+    layout: Arc<(wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
+    pipelines: [OnceLock<wgpu::ComputePipeline>; BATCHES.len()],
+}
+
+/// Every kernel of a device; pipelines are made when they are first used.
+#[derive(Default)]
+pub(crate) struct Kernels {
+    kernels: Vec<Kernel>,
+    known: HashMap<Source, KernelId>,
+    layouts: HashMap<&'static [Binding], Arc<(wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
+}
+
+impl Kernels {
+    pub(crate) fn kernel(&mut self, gpu: &Gpu, source: Source) -> KernelId {
+        if let Some(id) = self.known.get(&source) {
+            return *id;
+        }
+        let layout =
+            self.layouts.entry(source.bindings).or_insert_with(|| Arc::new(pipeline_layout(gpu, source.bindings)));
+        let layout = Arc::clone(layout);
+        self.kernels.push(Kernel { source: source.clone(), layout, pipelines: Default::default() });
+        self.known.insert(source, self.kernels.len() - 1);
+        self.kernels.len() - 1
+    }
+
+    /// Binds buffers, one for each binding that is not absent, in order.
+    pub(crate) fn bind(&self, gpu: &Gpu, id: KernelId, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+        let kernel = &self.kernels[id];
+        let present = (0_u32..).zip(kernel.source.bindings).filter(|(_, binding)| **binding != Absent);
+        let entries: Vec<wgpu::BindGroupEntry<'_>> = present
+            .zip(buffers)
+            .map(|((binding, _), buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .collect();
+        gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&kernel.source.name),
+            layout: &kernel.layout.0,
+            entries: &entries,
+        })
+    }
+
+    /// The pipeline for passes of at most `rows`, which must be within [`FEW_ROWS`] for a batched kernel.
+    pub(crate) fn pipeline(&self, gpu: &Gpu, id: KernelId, rows: usize) -> &wgpu::ComputePipeline {
+        let kernel = &self.kernels[id];
+        let batches = kernel.source.batches();
+        let index = batches.iter().position(|batch| rows <= *batch).unwrap_or(batches.len() - 1);
+        kernel.pipelines[index].get_or_init(|| pipeline(gpu, kernel, batches[index]))
+    }
+}
+
+fn pipeline_layout(gpu: &Gpu, bindings: &[Binding]) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
+    let entry = |binding: u32, kind: Binding| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty: match kind {
+                Uniform => wgpu::BufferBindingType::Uniform,
+                ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+                Absent | Read => wgpu::BufferBindingType::Storage { read_only: true },
+            },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    };
+    let present = (0..).zip(bindings).filter(|(_, kind)| **kind != Absent);
+    let entries: Vec<wgpu::BindGroupLayoutEntry> = present.map(|(binding, kind)| entry(binding, *kind)).collect();
+    let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
+    let group = gpu.device.create_bind_group_layout(&descriptor);
+    let layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: None,
+        bind_group_layouts: &[Some(&group)],
+        immediate_size: 0,
+    });
+    (group, layout)
+}
+
+fn pipeline(gpu: &Gpu, kernel: &Kernel, batch: usize) -> wgpu::ComputePipeline {
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(&kernel.source.name),
+        source: wgpu::ShaderSource::Wgsl(kernel.source.text(batch).into()),
+    };
+    // SAFETY: the sources are this crate's own. Their indices stay within the buffers that `executable` allocates for
+    // passes that `input_check` has let through, and their loops end, so the checks would find nothing.
+    let module = unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
+    gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(&kernel.source.name),
+        layout: Some(&kernel.layout.1),
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        },
+        cache: None,
+    })
+}

@@ -1,0 +1,57 @@
+// Joins the splits of attention_rows.wgsl: one workgroup for each head of each row.
+
+const NOTHING: u32 = 0u;
+const CODES: u32 = 1u;
+const FLOATS: u32 = 2u;
+
+@group(0) @binding(6) var<storage, read_write> output: array<f32>;
+@group(0) @binding(7) var<storage, read_write> coded: array<u32>;
+@group(0) @binding(8) var<storage, read_write> partials: array<f32>;
+
+const THREADS: u32 = 64u;
+
+var<workgroup> tile: array<vec4<f32>, WIDTH / 4u>;
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let head = workgroup.x;
+    let row = workgroup.y;
+    // The host writes how many splits there are into the header of the pass.
+    let splits = pass_input[2];
+    let start = (row * HEADS + head) * splits * (WIDTH + 2u);
+    var largest = -3.0e38;
+    for (var s = 0u; s < splits; s++) {
+        largest = max(largest, partials[start + s * (WIDTH + 2u)]);
+    }
+    var total = 0.0;
+    for (var s = 0u; s < splits; s++) {
+        let at = start + s * (WIDTH + 2u);
+        total = fma(exp(partials[at] - largest), partials[at + 1u], total);
+    }
+    for (var i = thread; i < WIDTH; i += THREADS) {
+        var sum = 0.0;
+        for (var s = 0u; s < splits; s++) {
+            let at = start + s * (WIDTH + 2u);
+            sum = fma(exp(partials[at] - largest), partials[at + 2u + i], sum);
+        }
+        let value = sum / total;
+        output[row * params.output_stride + head * WIDTH + i] = value;
+        tile[i >> 2u][i & 3u] = value;
+    }
+    if (OUTPUT == NOTHING) {
+        return;
+    }
+    workgroupBarrier();
+    for (var quad = thread; quad < WIDTH / 4u; quad += THREADS) {
+        if (OUTPUT == CODES) {
+            encode(quad & ~7u, quad & 7u, row, (head * WIDTH >> 5u) + (quad >> 3u), params.units);
+        } else {
+            let at = row * params.units * 32u + head * WIDTH + 4u * quad;
+            let words = bitcast<vec4<u32>>(tile[quad]);
+            coded[at] = words.x;
+            coded[at + 1u] = words.y;
+            coded[at + 2u] = words.z;
+            coded[at + 3u] = words.w;
+        }
+    }
+}

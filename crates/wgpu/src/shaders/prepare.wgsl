@@ -1,0 +1,155 @@
+// Makes the inputs of a product from rows of f32, one workgroup for each row.
+//
+// Constants: OUTPUT (codes, floats or halves), NORM (0: none, 1: multiply with the norm's weights and leave the sum of
+// squares for the product, 2: normalise), GATHER (take the rows that want logits), KEEP (also write the rows as f32).
+
+const NOTHING: u32 = 0u;
+const CODES: u32 = 1u;
+const FLOATS: u32 = 2u;
+const HALVES: u32 = 3u;
+
+const NORM_WEIGHTS: u32 = 1u;
+const NORM_WHOLE: u32 = 2u;
+
+struct Params {
+    width: u32,
+    units: u32,
+    norm: u32,
+    epsilon: f32,
+    // Elements of a row of the source.
+    stride: u32,
+    // Word of `coded` where sums of squares (codes, floats) or row scales (halves) start, and how many a row has.
+    sums: u32,
+    sum_count: u32,
+    spare: u32,
+}
+
+@group(0) @binding(1) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> vectors: array<f32>;
+@group(0) @binding(3) var<storage, read> source: array<f32>;
+@group(0) @binding(4) var<storage, read_write> coded: array<u32>;
+@group(0) @binding(5) var<storage, read_write> kept: array<f32>;
+
+const THREADS: u32 = 256u;
+
+var<workgroup> tile: array<vec4<f32>, THREADS>;
+var<workgroup> parts: array<f32, THREADS>;
+var<workgroup> peaks: array<f32, THREADS>;
+
+// Four elements of a row, after the norm's weights; zero beyond its width.
+fn quad_of(row: u32, quad: u32) -> vec4<f32> {
+    var v = vec4<f32>(0.0);
+    for (var k = 0u; k < 4u; k++) {
+        let at = 4u * quad + k;
+        if (at < params.width) {
+            v[k] = source[row * params.stride + at];
+            if (NORM != 0u) {
+                v[k] *= vectors[params.norm + at];
+            }
+        }
+    }
+    return v;
+}
+
+// The row's sum of squares before the norm's weights, and its largest magnitude after them.
+fn survey(row: u32, thread: u32, lanes: u32, subgroup: u32, lane: u32, subgroups: u32) -> vec2<f32> {
+    var sum = 0.0;
+    var peak = 0.0;
+    for (var at = thread; at < params.width; at += THREADS) {
+        let v = source[row * params.stride + at];
+        sum = fma(v, v, sum);
+        if (NORM != 0u) {
+            peak = max(peak, abs(v * vectors[params.norm + at]));
+        } else {
+            peak = max(peak, abs(v));
+        }
+    }
+    let part = subgroupAdd(sum);
+    let largest = subgroupMax(peak);
+    if (lane == 0u) {
+        parts[subgroup] = part;
+        peaks[subgroup] = largest;
+    }
+    workgroupBarrier();
+    var both = vec2<f32>(0.0);
+    for (var i = 0u; i < subgroups; i++) {
+        both = vec2<f32>(both.x + parts[i], max(both.y, peaks[i]));
+    }
+    return both;
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) subgroups: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) lanes: u32,
+) {
+    let index = workgroup.x;
+    var row = index;
+    if (GATHER) {
+        row = logit_row_of(index);
+    }
+    var factor = 1.0;
+    var scale = 1.0;
+    if (NORM != 0u || OUTPUT == HALVES) {
+        let both = survey(row, thread, lanes, subgroup, lane, subgroups);
+        if (NORM == NORM_WHOLE) {
+            factor = inverseSqrt(both.x / f32(params.width) + params.epsilon);
+        }
+        if (NORM == NORM_WEIGHTS) {
+            for (var i = thread; i < params.sum_count; i += THREADS) {
+                coded[params.sums + index * params.sum_count + i] = bitcast<u32>(select(0.0, both.x, i == 0u));
+            }
+        }
+        if (OUTPUT == HALVES) {
+            // Halves hold at most 65504; a row whose largest element is 256 has 16 bits below it.
+            scale = select(1.0, both.y * factor / 256.0, both.y > 0.0);
+            if (thread == 0u) {
+                coded[params.sums + index] = bitcast<u32>(scale);
+            }
+        }
+    }
+    let quads = params.units * 8u;
+    for (var base = 0u; base < quads; base += THREADS) {
+        let quad = base + thread;
+        var v = vec4<f32>(0.0);
+        if (quad < quads) {
+            v = quad_of(row, quad) * factor;
+            if (KEEP) {
+                for (var k = 0u; k < 4u; k++) {
+                    if (4u * quad + k < params.width) {
+                        kept[index * params.width + 4u * quad + k] = v[k];
+                    }
+                }
+            }
+        }
+        write_quad(index, quad, quads, v, scale, thread);
+    }
+}
+
+fn write_quad(index: u32, quad: u32, quads: u32, v: vec4<f32>, scale: f32, thread: u32) {
+    if (OUTPUT == CODES) {
+        workgroupBarrier();
+        tile[thread] = v;
+        workgroupBarrier();
+        if (quad < quads) {
+            encode(thread & ~7u, thread & 7u, index, quad >> 3u, params.units);
+        }
+    }
+    if (OUTPUT == FLOATS && quad < quads) {
+        let at = (index * quads + quad) * 4u;
+        let words = bitcast<vec4<u32>>(v);
+        coded[at] = words.x;
+        coded[at + 1u] = words.y;
+        coded[at + 2u] = words.z;
+        coded[at + 3u] = words.w;
+    }
+    if (OUTPUT == HALVES && quad < quads) {
+        let at = (index * quads + quad) * 2u;
+        coded[at] = pack2x16float(v.xy / scale);
+        coded[at + 1u] = pack2x16float(v.zw / scale);
+    }
+}
