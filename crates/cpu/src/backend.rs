@@ -43,6 +43,7 @@ impl CpuBackend {
                 name: "cpu",
                 description: format!("{}, {threads} {plural}", level.name()),
                 threads,
+                half_products: false,
             },
             kernels: Kernels::of(level),
             pool: Pool::new(threads)?,

@@ -49,7 +49,7 @@ impl ReferenceBackend {
     pub fn new() -> ReferenceBackend {
         let description = "readable f32 reference, 1 thread".to_owned();
         ReferenceBackend {
-            capabilities: Capabilities { name: NAME, description, threads: 1 },
+            capabilities: Capabilities { name: NAME, description, threads: 1, half_products: false },
             executables: Vec::new(),
             submitted: 0,
         }

@@ -93,6 +93,8 @@ pub struct Capabilities {
     pub description: String,
     /// Threads that compute.
     pub threads: usize,
+    /// Whether products of many rows multiply halves, with sums in f32.
+    pub half_products: bool,
 }
 
 /// Weight bytes kept alive by whoever owns them, so that a backend may use a mapped file in place.
@@ -263,6 +265,25 @@ pub trait Backend: Send {
         into: &mut [f32],
     ) -> Result<(), BackendError>;
 
-    /// Takes the per-step costs since the last call; empty where a backend keeps none.
+    /// Runs `count` passes of one row, each but the first on the token with the highest logit of the one before (the
+    /// first of equals), and returns the `count` tokens found. `input` is the first pass; its page table holds the
+    /// positions of all of them, and where it holds more, further passes may be computed ahead.
+    ///
+    /// `None` where the backend does not choose tokens itself; then nothing was done.
+    fn greedy(
+        &mut self,
+        _executable: ExecutableId,
+        _input: &PassInput<'_>,
+        _count: usize,
+    ) -> Result<Option<Vec<u32>>, BackendError> {
+        Ok(None)
+    }
+
+    /// Asks for a ledger, or no longer. A backend for which keeping one costs nothing always does.
+    fn keep_ledger(&mut self, _keep: bool) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    /// Takes the per-step costs since the last call; empty where none were kept.
     fn take_ledger(&mut self) -> Vec<LedgerRow>;
 }

@@ -244,6 +244,43 @@ impl Engine {
         self.read_logits(rows.len())
     }
 
+    /// Appends `token` and the `count - 1` most likely tokens that follow it, one by one, and returns the `count` tokens
+    /// that do. `None`, and nothing done, where the backend leaves choosing to the host.
+    pub fn greedy(
+        &mut self,
+        sequence: &mut Sequence,
+        token: u32,
+        count: usize,
+    ) -> Result<Option<Vec<u32>>, SessionError> {
+        self.check(sequence, &[token])?;
+        let start = sequence.len();
+        let count = count.clamp(1, self.context() - start);
+        self.pages.grow(&mut sequence.pages, start + count)?;
+        // Room to compute ahead is welcome, not needed.
+        let _ = self.pages.grow(&mut sequence.pages, (start + 2 * count).min(self.context()));
+        let input = PassInput {
+            tokens: &[token],
+            positions: &[u32::try_from(start).unwrap_or(u32::MAX)],
+            sequences: &[0],
+            page_tables: std::slice::from_ref(&sequence.pages),
+            logit_rows: &[0],
+        };
+        let found = self.backend.greedy(self.executable, &input, count);
+        match &found {
+            Ok(Some(tokens)) => {
+                sequence.tokens.push(token);
+                sequence.tokens.extend_from_slice(&tokens[..tokens.len() - 1]);
+            }
+            Ok(None) | Err(_) => self.pages.shrink(&mut sequence.pages, start),
+        }
+        Ok(found?)
+    }
+
+    /// Asks for a ledger of passes, or no longer.
+    pub fn keep_ledger(&mut self, keep: bool) -> Result<(), SessionError> {
+        Ok(self.backend.keep_ledger(keep)?)
+    }
+
     /// Appends all `tokens` in chunks and calls `sink(position, logits)` for each position that `wanted` accepts.
     pub fn all_logits(
         &mut self,

@@ -8,6 +8,12 @@ use crate::engine::{Engine, Sequence};
 use crate::lookup::{Lookup, Speculation};
 use crate::sampler::Sampler;
 
+/// Tokens that a device may choose before the first of them is told.
+const BURST_TOKENS_MAX: usize = 8;
+
+/// Time for them, so that text still seems to flow.
+const BURST_TIME: Duration = Duration::from_millis(20);
+
 /// When to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GenerateConfig {
@@ -82,6 +88,10 @@ pub struct Generation<'e> {
     /// Chosen, not yet told.
     chosen: VecDeque<u32>,
     lookup: Option<Lookup>,
+    /// Whether to ask the device for tokens; not again once it has said that it does not choose.
+    choose_on_device: bool,
+    /// Tokens to ask it for.
+    burst: usize,
     /// Fastest pass of one token so far, to weigh guesses against.
     single_pass: Duration,
     /// Told, not yet computed.
@@ -128,6 +138,8 @@ impl<'e> Generation<'e> {
             done: 0,
             chosen: VecDeque::new(),
             lookup,
+            choose_on_device: true,
+            burst: 1,
             single_pass: Duration::MAX,
             told: None,
             told_count: 0,
@@ -168,6 +180,9 @@ impl<'e> Generation<'e> {
 
     /// Computes `token`, the last one told, and chooses what follows: one token, or more where guesses were right.
     fn decode(&mut self, token: u32, wanted: usize) -> Result<(), SessionError> {
+        if self.sampler.takes_highest() && self.choose_on_device && self.decode_on_device(token, wanted)? {
+            return Ok(());
+        }
         let room = self.engine.context() - self.sequence.len() - 1;
         let limit = room.min(wanted - 1).min(self.engine.logit_rows_max() - 1).min(self.engine.rows_max() - 1);
         let started = Instant::now();
@@ -199,6 +214,26 @@ impl<'e> Generation<'e> {
             }
         }
         Ok(())
+    }
+
+    /// As `decode`, where the device chooses the tokens itself; false, and nothing done, where it does not.
+    fn decode_on_device(&mut self, token: u32, wanted: usize) -> Result<bool, SessionError> {
+        let before = self.sequence.len();
+        let count = self.burst.min(wanted).min(self.engine.context() - before);
+        let started = Instant::now();
+        let Some(tokens) = self.engine.greedy(self.sequence, token, count)? else {
+            self.choose_on_device = false;
+            return Ok(false);
+        };
+        let elapsed = started.elapsed();
+        self.burst =
+            if elapsed < BURST_TIME { (self.burst * 2).min(BURST_TOKENS_MAX) } else { (self.burst / 2).max(1) };
+        let end = tokens.iter().position(|id| self.config.end_ids.contains(id)).map_or(tokens.len(), |end| end + 1);
+        self.chosen.extend(&tokens[..end]);
+        tokens[..end].iter().for_each(|token| self.sampler.accept(*token));
+        self.engine.truncate(self.sequence, before + end);
+        self.timings.decode += elapsed;
+        Ok(true)
     }
 
     fn finish(&mut self, reason: FinishReason, end_id: Option<u32>) -> Event {

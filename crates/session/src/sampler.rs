@@ -321,6 +321,11 @@ impl Sampler {
         })
     }
 
+    /// Whether the choice is the highest logit, whatever was said before; then a device can choose.
+    pub fn takes_highest(&self) -> bool {
+        self.config.is_argmax() && self.penalties.is_none() && self.dry.is_none() && self.config.logit_bias.is_empty()
+    }
+
     /// Takes note of a token of the prompt or of the answer. A token outside the vocabulary has no logit to
     /// penalise, but it separates repetitions.
     pub fn accept(&mut self, token: u32) {

@@ -52,16 +52,24 @@ pub struct Report {
 }
 
 impl Suite {
+    /// The cases whose names `wanted` accepts.
+    ///
+    /// # Panics
+    /// As [`Suite::new`].
+    pub fn of(reference: MakeBackend<'_>, wanted: &dyn Fn(&str) -> bool) -> Suite {
+        let run = |case: Case| {
+            let expected = run(&case, &mut *reference()).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+            (case, expected)
+        };
+        Suite { cases: case::all().into_iter().filter(|case| wanted(&case.name)).map(run).collect() }
+    }
+
     /// Runs every case on the reference.
     ///
     /// # Panics
     /// If the reference fails: then there is nothing to compare with.
     pub fn new(reference: MakeBackend<'_>) -> Suite {
-        let run = |case: Case| {
-            let expected = run(&case, &mut *reference()).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-            (case, expected)
-        };
-        Suite { cases: case::all().into_iter().map(run).collect() }
+        Suite::of(reference, &|_| true)
     }
 
     /// Runs every case that is not ignored on the candidate and compares each row of each pass.
@@ -136,6 +144,9 @@ fn compare(case: &Case, path: Path, actual: &[Vec<f32>], expected: &[Vec<f32>], 
 /// The worst path of the tested steps' matrices; `None` where the backend refuses one.
 fn support_of(case: &Case, backend: &dyn Backend) -> Option<Path> {
     let mut path = case.path;
+    if path != Path::Exact && backend.capabilities().half_products {
+        path = path.max(Path::Halves);
+    }
     for unit in case.program.units() {
         for (_, step) in &case.program.template(unit).steps {
             let table = match step {

@@ -28,7 +28,12 @@ impl GpuBackend {
     /// [`BackendError::NoDevice`] with the devices there are, where none fits `choice`.
     pub fn open(choice: &Choice, variants: Variants) -> Result<GpuBackend, BackendError> {
         let gpu = Arc::new(Gpu::open(choice, variants)?);
-        let capabilities = Capabilities { name: NAME, description: gpu.info.to_string(), threads: 1 };
+        let capabilities = Capabilities {
+            name: NAME,
+            description: gpu.info.to_string(),
+            threads: 1,
+            half_products: gpu.info.matrix_units,
+        };
         Ok(GpuBackend { capabilities, gpu, executables: Vec::new(), submitted: 0 })
     }
 
@@ -45,15 +50,11 @@ impl GpuBackend {
 
     /// Takes what passes cost since the last call.
     pub fn take_counters(&mut self) -> Counters {
-        self.executables.iter_mut().fold(Counters::default(), |sum, executable| {
-            let taken = executable.take_counters();
-            Counters {
-                passes: sum.passes + taken.passes,
-                submits: sum.submits + taken.submits,
-                dispatches: sum.dispatches + taken.dispatches,
-                layer_dispatches: sum.layer_dispatches + taken.layer_dispatches,
-            }
-        })
+        let mut sum = Counters::default();
+        for executable in &mut self.executables {
+            sum += executable.take_counters();
+        }
+        sum
     }
 
     fn executable(&mut self, id: ExecutableId) -> Result<&mut Executable, BackendError> {
@@ -126,6 +127,19 @@ impl Backend for GpuBackend {
         into: &mut [f32],
     ) -> Result<(), BackendError> {
         self.executable(executable)?.read(buffer, rows, into)
+    }
+
+    fn greedy(
+        &mut self,
+        executable: ExecutableId,
+        input: &PassInput<'_>,
+        count: usize,
+    ) -> Result<Option<Vec<u32>>, BackendError> {
+        self.executable(executable)?.greedy(input, count).map(Some)
+    }
+
+    fn keep_ledger(&mut self, keep: bool) -> Result<(), BackendError> {
+        self.executables.iter_mut().try_for_each(|executable| executable.keep_ledger(keep))
     }
 
     fn take_ledger(&mut self) -> Vec<LedgerRow> {

@@ -14,7 +14,13 @@ pub(crate) const HEADER: usize = 4;
 pub(crate) const SPLITS_MAX: usize = 32;
 
 /// Rows of a tile of `attention_tiles.wgsl`.
-pub(crate) const TILE_ROWS: usize = 16;
+const TILE_ROWS: usize = 16;
+
+/// Rows of a tile of `attention_matrix_units.wgsl`.
+pub(crate) const MATRIX_TILE_ROWS: usize = 64;
+
+/// Widest head whose sums fit the registers of its subgroup.
+const MATRIX_HEAD_WIDTH_MAX: usize = 128;
 
 /// Every activation buffer of an executable.
 pub(crate) struct Buffers {
@@ -40,12 +46,14 @@ pub(crate) struct Buffers {
     pub(crate) few: [Few; 4],
     /// Inputs of products with many rows.
     pub(crate) many: wgpu::Buffer,
+    /// Word where the scales of rows of halves start in `many`.
+    pub(crate) many_row_scales: usize,
+    /// Rows of a tile that attends together.
+    pub(crate) tile_rows: usize,
     /// Splits of attention.
     pub(crate) partials: wgpu::Buffer,
     /// Bound where a kernel does not use a binding.
     pub(crate) nothing: wgpu::Buffer,
-    /// Bytes of all.
-    pub(crate) bytes: u64,
 }
 
 /// Inputs of products with few rows.
@@ -63,11 +71,7 @@ impl Buffers {
     pub(crate) fn new(gpu: &Gpu, program: &Program, bucket: RowBucket) -> Result<Buffers, BackendError> {
         let sizes = program.sizes;
         let storage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let mut bytes = 0;
-        let mut make = |what: &str, words: usize| {
-            bytes += 4 * words as u64;
-            gpu.buffer(what, 4 * words as u64, storage)
-        };
+        let make = |what: &str, words: usize| gpu.buffer(what, 4 * words as u64, storage);
         let (rows, logit_rows) = (bucket.rows, bucket.logit_rows);
         let inputs = [sizes.hidden, sizes.attention, sizes.gated, sizes.hidden];
         let widest = inputs.iter().map(|width| units_of(*width) * UNIT).max().unwrap_or(0);
@@ -75,12 +79,19 @@ impl Buffers {
             program::Step::Attention(attention) => attention.heads * (attention.head_width + 2),
             _ => 0,
         });
+        let attends_by_matrix =
+            program.units().flat_map(|unit| &program.template(unit).steps).all(|(_, step)| match step {
+                program::Step::Attention(attention) => {
+                    attention.head_width.is_multiple_of(16) && attention.head_width <= MATRIX_HEAD_WIDTH_MAX
+                }
+                _ => true,
+            });
         let partials = heads.max().unwrap_or(0) * SPLITS_MAX * FEW_ROWS.min(rows);
         let few = inputs.map(|width| {
             let units = units_of(width);
             (units, width.div_ceil(UNIT))
         });
-        let mut make_few = |(units, sum_count): (usize, usize)| {
+        let make_few = |(units, sum_count): (usize, usize)| {
             let sums = FEW_ROWS * units * UNIT;
             let buffer = make("inputs of few rows", sums + FEW_ROWS * sum_count)?;
             Ok::<Few, BackendError>(Few { buffer, units, sums, sum_count })
@@ -98,10 +109,11 @@ impl Buffers {
             logits: make("logits", logit_rows * sizes.vocabulary)?,
             // Row scales come after the rows.
             many: make("inputs of many rows", rows.max(logit_rows) * (widest + 1))?,
+            many_row_scales: rows.max(logit_rows) * widest,
+            tile_rows: if gpu.info.matrix_units && attends_by_matrix { MATRIX_TILE_ROWS } else { TILE_ROWS },
             partials: make("splits of attention", partials)?,
             nothing: make("nothing", 4)?,
             few,
-            bytes,
         })
     }
 

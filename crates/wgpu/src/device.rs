@@ -29,6 +29,8 @@ pub struct DeviceInfo {
     pub matrix_units: bool,
     /// Timestamps for the ledger of `bench`.
     pub timestamps: bool,
+    /// Most threads of a workgroup.
+    pub threads_max: usize,
     /// Most bytes that a kernel can see of one buffer.
     pub binding_bytes: u64,
     /// Most bytes of a buffer.
@@ -114,6 +116,7 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         integer_dot: info.backend != wgpu::Backend::Metal,
         matrix_units: has_matrix_units(adapter),
         timestamps: features.contains(Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_PASSES),
+        threads_max: limits.max_compute_invocations_per_workgroup as usize,
         binding_bytes: limits.max_storage_buffer_binding_size,
         buffer_bytes: limits.max_buffer_size,
         missing,
@@ -122,9 +125,12 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
 
 /// Half-precision products of 16 × 16 with f32 sums; `shaders/gemm_matrix_units.wgsl` is written for these.
 fn has_matrix_units(adapter: &wgpu::Adapter) -> bool {
-    let features = Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16;
+    let features = Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP_BARRIER;
     let (half, single) = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
+    let info = adapter.get_info();
     adapter.features().contains(features)
+        // The shaders give each lane its share of a tile.
+        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
         && adapter.cooperative_matrix_properties().iter().any(|size| {
             (size.m_size, size.n_size, size.k_size) == (16, 16, 16) && (size.ab_type, size.cr_type) == (half, single)
         })
@@ -259,7 +265,7 @@ pub(crate) fn lost(reason: String) -> BackendError {
 fn wanted_features(offered: Features, info: &DeviceInfo) -> Features {
     let mut wanted = Features::SUBGROUP | Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_PASSES;
     if info.matrix_units {
-        wanted |= Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16;
+        wanted |= Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP_BARRIER;
     }
     offered & wanted
 }

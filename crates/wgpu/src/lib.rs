@@ -7,12 +7,15 @@
 
 mod backend;
 mod buffers;
+mod chain;
+mod clock;
 #[expect(unsafe_code, reason = "wgpu asks for a promise before it opens experimental features")]
 mod device;
 mod executable;
 mod input_check;
 mod kv;
 mod lower;
+mod pass;
 mod planes;
 mod read;
 #[expect(unsafe_code, reason = "shaders of this crate run without index checks")]

@@ -9,13 +9,13 @@ use program::{
     Projection, RopeStore, Slot, Step, Unit,
 };
 
-use crate::buffers::{Buffers, Few, parameters};
+use crate::buffers::{Buffers, Few, MATRIX_TILE_ROWS, parameters};
 use crate::device::{Gpu, NAME};
 use crate::kv::KvPool;
 use crate::planes::UNIT;
 use crate::shader::{
-    ADD_NORMED, ATTENTION_MERGE, ATTENTION_ROWS, ATTENTION_TILES, EMBED, GEMM, KernelId, Kernels, MATVEC, PREPARE,
-    ROPE_STORE, Source,
+    ADD_NORMED, ATTENTION_MERGE, ATTENTION_ROWS, ATTENTION_TILES, EMBED, GEMM, GEMM_MATRIX_UNITS, KernelId, Kernels,
+    MATVEC, PREPARE, ROPE_STORE, Source,
 };
 use crate::weights::{Part, Weights, group_of};
 
@@ -48,6 +48,10 @@ pub(crate) enum Grid {
     PerRowTile(u32),
     /// So many for each 64 rows that want logits.
     PerLogitTile(u32),
+    /// For each 128 rows so many.
+    PerRowBlock(u32),
+    /// For each 128 rows that want logits so many.
+    PerLogitBlock(u32),
 }
 
 /// Passes that a dispatch is for.
@@ -81,6 +85,7 @@ pub(crate) enum Form {
     Nothing,
     Codes,
     Floats,
+    Halves,
 }
 
 /// Outputs that a workgroup of `matvec.wgsl` makes where another step reads them in blocks.
@@ -224,7 +229,13 @@ impl Lowering<'_> {
             }
         }
 
-        out.many.push(self.prepare_many(place, Buffer::Hidden, Some(&step.norm), width)?);
+        out.many.push(self.prepare_many(
+            place,
+            Buffer::Hidden,
+            Some(&step.norm),
+            width,
+            self.form_of_many(place.unit, place.step),
+        )?);
         for (index, projection, output) in projections {
             for part in &group.parts {
                 let start = part.matrices[index].rows.start;
@@ -297,8 +308,13 @@ impl Lowering<'_> {
         merge.when = When::Split;
         out.few.push(merge);
 
-        let files = ["pass.wgsl", "heads.wgsl", "attention_tiles.wgsl"];
-        let source = heads_source("attention_tiles", ATTENTION_TILES, &files, store, self);
+        let matrix_units = self.buffers.tile_rows == MATRIX_TILE_ROWS;
+        let file = if matrix_units { "attention_matrix_units.wgsl" } else { "attention_tiles.wgsl" };
+        let mut source =
+            heads_source("attention_tiles", ATTENTION_TILES, &["pass.wgsl", "heads.wgsl", file], store, self);
+        if matrix_units {
+            source = source.matrix_units();
+        }
         let buffers = [&b.pass, &params, &self.weights.vectors, rope, &b.qkv, pages, &b.attention, &b.tiles];
         let tiles = self.dispatch(place.name, source, &buffers, Grid::PerTile(step.heads as u32));
         out.many.push(tiles);
@@ -343,7 +359,7 @@ impl Lowering<'_> {
             let groups = piece.rows.len().div_ceil(kernel.group_rows());
             out.few.push(self.matvec(place, &kernel, (part, 0..1), &words, (step.input, output, coded), groups)?);
         }
-        out.many.push(self.prepare_many(place, step.input, None, inputs)?);
+        out.many.push(self.prepare_many(place, step.input, None, inputs, self.form_of_many(place.unit, place.step))?);
         for part in &group.parts {
             let piece = &part.matrices[0];
             let mut words = self.product(inputs, hidden);
@@ -401,7 +417,13 @@ impl Lowering<'_> {
             let groups = rows.len().div_ceil(kernel.group_rows());
             out.few.push(self.matvec(place, &kernel, (part, 0..part.matrices.len()), &words, io, groups)?);
         }
-        out.many.push(self.prepare_many(place, Buffer::Hidden, Some(&step.norm), hidden)?);
+        out.many.push(self.prepare_many(
+            place,
+            Buffer::Hidden,
+            Some(&step.norm),
+            hidden,
+            self.form_of_many(place.unit, place.step),
+        )?);
         let gate = match step.activation {
             Activation::Silu => Mode::GatedSilu,
             Activation::GeluTanh => Mode::GatedGelu,
@@ -427,7 +449,11 @@ impl Lowering<'_> {
         let form = if matches!(place.after, Some((_, Step::Head(_)))) { self.form_after(place) } else { Form::Floats };
         let few = self.prepare(place, form, Buffer::Selected, norm, width)?;
         out.few.push(few);
-        let many = self.prepare_many(place, Buffer::Selected, Some(step), width)?;
+        let form = match place.after {
+            Some((unit, head @ Step::Head(_))) => self.form_of_many(unit, head),
+            _ => Form::Floats,
+        };
+        let many = self.prepare_many(place, Buffer::Selected, Some(step), width, form)?;
         out.many.push(many);
         Ok(())
     }
@@ -490,7 +516,7 @@ impl Lowering<'_> {
         let files = ["common.wgsl", accumulate, "matvec.wgsl", "encode.wgsl"];
         let source = Source::new(format!("{} with few rows", place.name), MATVEC, &files)
             .batched()
-            .count("THREADS", if kernel.group_rows() == BLOCK_ROWS { 256 } else { 128 })
+            .count("THREADS", (32 * kernel.group_rows()).min(self.gpu.info.threads_max))
             .count("GROUP_ROWS", kernel.group_rows())
             .count("MODE", kernel.mode as usize)
             .count("OUTPUT", kernel.next as usize)
@@ -514,15 +540,32 @@ impl Lowering<'_> {
         output: &wgpu::Buffer,
         head: bool,
     ) -> Result<Dispatch, BackendError> {
-        let params = parameters(self.gpu, &words.words())?;
         let piece = &part.matrices[which];
-        let source = Source::new(format!("{} with many rows", place.name), GEMM, &["common.wgsl", "gemm.wgsl"])
+        let b = self.buffers;
+        let outputs = piece.rows.len();
+        let name = format!("{} with many rows", place.name);
+        if self.form_of_many(place.unit, place.step) == Form::Halves {
+            let words = ProductWords { sums: self.row_scales() as u32, ..words.clone() };
+            let params = parameters(self.gpu, &words.words())?;
+            let source = Source::new(name, GEMM_MATRIX_UNITS, &["common.wgsl", "gemm_matrix_units.wgsl"])
+                .matrix_units()
+                .count("MODE", mode as usize)
+                .flag("HEAD", head)
+                .formats(&[piece.layout])
+                .fetched(&piece.layout);
+            let vectors = &self.weights.vectors;
+            let buffers = [&part.buffer, &part.buffer, &params, vectors, &b.pass, &b.many, output, &b.many];
+            let groups = outputs.div_ceil(128) as u32;
+            let grid = if head { Grid::PerLogitBlock(groups) } else { Grid::PerRowBlock(groups) };
+            return Ok(self.dispatch(place.name, source, &buffers, grid));
+        }
+        let params = parameters(self.gpu, &words.words())?;
+        let source = Source::new(name, GEMM, &["common.wgsl", "gemm.wgsl"])
             .count("MODE", mode as usize)
             .flag("HEAD", head)
             .formats(&[piece.layout]);
-        let b = self.buffers;
         let buffers = [&part.buffer, &part.buffer, &params, &self.weights.vectors, &b.pass, &b.many, output];
-        let groups = piece.rows.len().div_ceil(64) as u32;
+        let groups = outputs.div_ceil(64) as u32;
         let grid = if head { Grid::PerLogitTile(groups) } else { Grid::PerRowTile(groups) };
         Ok(self.dispatch(place.name, source, &buffers, grid))
     }
@@ -547,9 +590,24 @@ impl Lowering<'_> {
         from: Buffer,
         norm: Option<&Norm>,
         width: usize,
+        form: Form,
     ) -> Result<Dispatch, BackendError> {
         let norm = norm.map(|norm| (norm, NormUse::Whole));
-        self.prepare_into(place, Form::Floats, from, norm, width, (&self.buffers.many, 0, 0))
+        self.prepare_into(place, form, from, norm, width, (&self.buffers.many, self.row_scales(), 0))
+    }
+
+    /// Word of `many` where the scales of rows of halves start.
+    fn row_scales(&self) -> usize {
+        self.buffers.many_row_scales
+    }
+
+    /// What the product of a step with many rows reads.
+    fn form_of_many(&self, unit: &Unit, step: &Step) -> Form {
+        let group = self.weights.group(&group_of(unit, step));
+        // Numbers beyond half precision stay what they are.
+        let halves = |piece: &crate::weights::Piece| !matches!(piece.layout.name, "f32" | "bf16");
+        let all = group.parts[0].matrices.iter().all(halves);
+        if all && self.gpu.info.matrix_units { Form::Halves } else { Form::Floats }
     }
 
     fn prepare_into(

@@ -79,11 +79,6 @@ impl Layout {
             _ => return None,
         })
     }
-
-    /// Bytes of all planes of `units`, each plane on a 16-byte border.
-    pub(crate) fn bytes(&self, units: usize) -> usize {
-        self.planes.iter().map(|plane| plane.bytes_of(units).next_multiple_of(16)).sum()
-    }
 }
 
 /// The format that weights of `format` have on the GPU: their own, or F32 where there is no kernel for it.

@@ -22,6 +22,8 @@ pub(crate) struct Source {
     files: Vec<&'static str>,
     /// Whether there is one pipeline for each of [`BATCHES`].
     batched: bool,
+    /// Whether it uses matrix units.
+    matrix_units: bool,
 }
 
 /// Rows of a pass that kernels for few rows are made for; a pass takes the least that holds its own.
@@ -44,6 +46,7 @@ use Binding::{Absent, Read, Uniform, Write as ReadWrite};
 
 pub(crate) const MATVEC: &[Binding] = &[Read, Read, Uniform, Read, Read, Read, ReadWrite, ReadWrite];
 pub(crate) const GEMM: &[Binding] = &[Read, Read, Uniform, Read, Read, Read, ReadWrite];
+pub(crate) const GEMM_MATRIX_UNITS: &[Binding] = &[Read, Read, Uniform, Read, Read, Read, ReadWrite, Read];
 pub(crate) const EMBED: &[Binding] = &[Read, Read, Uniform, Absent, Read, Absent, ReadWrite];
 pub(crate) const PREPARE: &[Binding] = &[Read, Uniform, Read, Read, ReadWrite, ReadWrite];
 pub(crate) const ROPE_STORE: &[Binding] = &[Read, Uniform, Read, Read, ReadWrite, ReadWrite];
@@ -52,6 +55,7 @@ pub(crate) const ATTENTION_ROWS: &[Binding] =
 pub(crate) const ATTENTION_MERGE: &[Binding] =
     &[Read, Uniform, Absent, Absent, Absent, Absent, ReadWrite, ReadWrite, ReadWrite];
 pub(crate) const ATTENTION_TILES: &[Binding] = &[Read, Uniform, Read, Read, Read, Read, ReadWrite, Read];
+pub(crate) const ARGMAX: &[Binding] = &[ReadWrite, Read, ReadWrite, ReadWrite];
 pub(crate) const ADD_NORMED: &[Binding] = &[Absent, Uniform, Read, Read, ReadWrite];
 
 macro_rules! files {
@@ -63,6 +67,8 @@ macro_rules! files {
 
 files!(
     "add_normed.wgsl",
+    "argmax.wgsl",
+    "attention_matrix_units.wgsl",
     "attention_merge.wgsl",
     "attention_rows.wgsl",
     "attention_tiles.wgsl",
@@ -84,6 +90,7 @@ files!(
     "formats/q6_k.wgsl",
     "formats/q8_0.wgsl",
     "gemm.wgsl",
+    "gemm_matrix_units.wgsl",
     "heads.wgsl",
     "matvec.wgsl",
     "matvec_codes.wgsl",
@@ -99,12 +106,25 @@ fn file(name: &str) -> &'static str {
 
 impl Source {
     pub(crate) fn new(name: impl Into<String>, bindings: &'static [Binding], files: &[&'static str]) -> Source {
-        Source { name: name.into(), bindings, head: String::new(), files: files.to_vec(), batched: false }
+        Source {
+            name: name.into(),
+            bindings,
+            head: String::new(),
+            files: files.to_vec(),
+            batched: false,
+            matrix_units: false,
+        }
     }
 
     /// One pipeline for each of [`BATCHES`], which the shader knows as `BATCH`.
     pub(crate) fn batched(mut self) -> Source {
         self.batched = true;
+        self
+    }
+
+    /// The shader uses matrix units.
+    pub(crate) fn matrix_units(mut self) -> Source {
+        self.matrix_units = true;
         self
     }
 
@@ -143,6 +163,23 @@ impl Source {
         self
     }
 
+    /// `fetched(matrix, unit)` and `numbers_in` of what it returns, so that unpacking can wait for the load.
+    pub(crate) fn fetched(mut self, layout: &Layout) -> Source {
+        let name = layout.name;
+        self.head += &if layout.coded {
+            format!(
+                "fn fetched(m: Matrix, i: u32) -> Unit {{ return unit_{name}(m, i); }}\n\
+                 fn numbers_in(unit: Unit) -> Values {{ return values_of(unit); }}\n"
+            )
+        } else {
+            format!(
+                "fn fetched(m: Matrix, i: u32) -> Values {{ return values_{name}(m, i); }}\n\
+                 fn numbers_in(values: Values) -> Values {{ return values; }}\n"
+            )
+        };
+        self
+    }
+
     fn choose(&mut self, name: &str, result: &str, layouts: &[Layout], call: impl Fn(&Layout) -> String) {
         let _ = write!(self.head, "fn {name}(part: u32, m: Matrix, i: u32) -> {result} {{ ");
         let last = layouts.len() - 1;
@@ -157,9 +194,12 @@ impl Source {
     /// The whole text, for passes of at most `batch` rows.
     pub(crate) fn text(&self, batch: usize) -> String {
         let mut text = String::new();
+        if self.matrix_units {
+            text.push_str("enable f16;\nenable wgpu_cooperative_matrix;\n");
+        }
         if self.batched {
-            // Fewer outputs at a time leave registers for more rows.
-            let rows = if batch > 2 { 2 } else { 4 };
+            // One row of the pass leaves nothing to share between outputs, so more subgroups take one each.
+            let rows = if batch == 1 { 1 } else { 2 };
             let _ = writeln!(text, "const BATCH: u32 = {batch}u;\nconst ROWS: u32 = {rows}u;");
         }
         text.push_str(&self.head);
@@ -275,4 +315,48 @@ fn pipeline(gpu: &Gpu, kernel: &Kernel, batch: usize) -> wgpu::ComputePipeline {
         },
         cache: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tensor::Format;
+
+    use super::*;
+
+    #[test]
+    fn shaders_for_matrix_units_are_valid() {
+        let mut sources = Vec::new();
+        for format in [Format::Q4_K, Format::Q8_0, Format::F16] {
+            let layout = Layout::of(format).expect("a format with a kernel");
+            sources.push(
+                Source::new("gemm", GEMM_MATRIX_UNITS, &["common.wgsl", "gemm_matrix_units.wgsl"])
+                    .matrix_units()
+                    .count("MODE", 2)
+                    .flag("HEAD", false)
+                    .formats(&[layout])
+                    .fetched(&layout),
+            );
+        }
+        let files = ["pass.wgsl", "heads.wgsl", "attention_matrix_units.wgsl"];
+        let attention = Source::new("attention", ATTENTION_TILES, &files).matrix_units();
+        let counts =
+            [("ROWS_MAX", 64), ("LOGIT_ROWS_MAX", 8), ("HEADS", 14), ("KV_HEADS", 2), ("WIDTH", 64), ("PAIRS", 32)];
+        sources.push(
+            counts
+                .iter()
+                .fold(attention, |source, (name, value)| source.count(name, *value))
+                .flag("INTERLEAVED", false),
+        );
+        for source in sources {
+            let text = source.text(1);
+            let module =
+                naga::front::wgsl::parse_str(&text).unwrap_or_else(|error| panic!("{}", error.emit_to_string(&text)));
+            let mut validator =
+                naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());
+            let info = validator.validate(&module).unwrap_or_else(|error| panic!("{}", error.emit_to_string(&text)));
+            let options = naga::back::spv::Options { lang_version: (1, 6), ..Default::default() };
+            let words = naga::back::spv::write_vec(&module, &info, &options, None).expect("lowers to SPIR-V");
+            assert!(!words.is_empty());
+        }
+    }
 }

@@ -23,8 +23,9 @@ const OCTETS: u32 = WIDTH / 8u;
 const TEAMS: u32 = THREADS / OCTETS;
 
 var<workgroup> query: array<f32, WIDTH>;
-var<workgroup> own_key: array<f32, WIDTH>;
-var<workgroup> own_value: array<f32, WIDTH>;
+// The row's own key and value as the page will hold them.
+var<workgroup> own_key: array<vec4<u32>, OCTETS>;
+var<workgroup> own_value: array<vec4<u32>, OCTETS>;
 var<workgroup> shares: array<f32, THREADS>;
 var<workgroup> parts: array<f32, THREADS>;
 var<workgroup> sums: array<f32, TEAMS * WIDTH>;
@@ -111,10 +112,13 @@ fn load_own(place: Place, row: u32, head: u32, kv_head: u32, position: u32) {
     }
     for (var i = place.thread; i < WIDTH; i += THREADS) {
         query[i] = turned(query_start, i, params.query_norm, query_factor, position) * params.scale;
-        // Rounded as it is when it comes from the page.
-        let key = turned(key_start, i, params.key_norm, key_factor, position);
-        own_key[i] = unpack2x16float(pack2x16float(vec2<f32>(key, 0.0))).x;
-        own_value[i] = unpack2x16float(pack2x16float(vec2<f32>(qkv[value_start + i], 0.0))).x;
+    }
+    for (var i = place.thread; i < WIDTH / 2u; i += THREADS) {
+        let first = turned(key_start, 2u * i, params.key_norm, key_factor, position);
+        let second = turned(key_start, 2u * i + 1u, params.key_norm, key_factor, position);
+        own_key[i >> 2u][i & 3u] = pack2x16float(vec2<f32>(first, second));
+        let value = vec2<f32>(qkv[value_start + 2u * i], qkv[value_start + 2u * i + 1u]);
+        own_value[i >> 2u][i & 3u] = pack2x16float(value);
     }
 }
 
@@ -130,52 +134,43 @@ fn eight(values: vec4<u32>, first: u32) -> f32 {
 }
 
 fn score_of(row: u32, seen: u32, position: u32, kv_head: u32) -> f32 {
-    var score = 0.0;
-    if (STORES && seen == position) {
-        for (var i = 0u; i < WIDTH; i++) {
-            score = fma(own_key[i], query[i], score);
-        }
-    } else {
-        let at = page_start(row, seen, kv_head);
-        for (var i = 0u; i < OCTETS; i++) {
-            score += eight(pages[at + i], 8u * i);
-        }
+    let own = STORES && seen == position;
+    let at = page_start(row, seen, kv_head);
+    var sums = vec4<f32>(0.0);
+    for (var i = 0u; i < OCTETS; i++) {
+        // The row's own slot may not be written yet: it is read all the same, so that loads do not wait for a branch.
+        sums[i & 3u] += eight(select(pages[at + i], own_key[i], own), 8u * i);
     }
+    let score = (sums.x + sums.y) + (sums.z + sums.w);
     if (params.soft_cap != 0.0) {
-        score = params.soft_cap * tanh(score / params.soft_cap);
+        return params.soft_cap * tanh(score / params.soft_cap);
     }
     return score;
 }
 
-fn octet_of(row: u32, seen: u32, position: u32, kv_head: u32, octet: u32) -> array<f32, 8> {
-    var v: array<f32, 8>;
-    if (STORES && seen == position) {
-        for (var i = 0u; i < 8u; i++) {
-            v[i] = own_value[8u * octet + i];
-        }
-        return v;
-    }
+fn octet_of(row: u32, seen: u32, position: u32, kv_head: u32, octet: u32) -> vec4<u32> {
     let words = pages[page_start(row, seen, kv_head) + params.values + octet];
-    let a = unpack2x16float(words.x);
-    let b = unpack2x16float(words.y);
-    let c = unpack2x16float(words.z);
-    let d = unpack2x16float(words.w);
-    return array<f32, 8>(a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y);
+    return select(words, own_value[octet], STORES && seen == position);
 }
 
 fn store_own(place: Place, row: u32, position: u32, kv_head: u32) {
     let at = page_start(row, position, kv_head);
     for (var octet = place.thread; octet < OCTETS; octet += THREADS) {
-        var key: vec4<u32>;
-        var value: vec4<u32>;
-        for (var k = 0u; k < 4u; k++) {
-            let i = 8u * octet + 2u * k;
-            key[k] = pack2x16float(vec2<f32>(own_key[i], own_key[i + 1u]));
-            value[k] = pack2x16float(vec2<f32>(own_value[i], own_value[i + 1u]));
-        }
-        pages[at + octet] = key;
-        pages[at + params.values + octet] = value;
+        pages[at + octet] = own_key[octet];
+        pages[at + params.values + octet] = own_value[octet];
     }
+}
+
+// Sums of a thread's eight elements.
+struct Sums {
+    low: vec4<f32>,
+    high: vec4<f32>,
+}
+
+fn with_share(sums: Sums, share: f32, words: vec4<u32>) -> Sums {
+    let low = vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
+    let high = vec4<f32>(unpack2x16float(words.z), unpack2x16float(words.w));
+    return Sums(fma(vec4<f32>(share), low, sums.low), fma(vec4<f32>(share), high, sums.high));
 }
 
 @compute @workgroup_size(THREADS)
@@ -210,7 +205,7 @@ fn main(
     }
     var largest = -3.0e38;
     var total = 0.0;
-    var acc: array<f32, 8>;
+    var acc: Sums;
     let team = thread / OCTETS;
     let octet = thread % OCTETS;
     for (var base = first; base < last; base += THREADS) {
@@ -225,23 +220,28 @@ fn main(
         shares[thread] = share;
         total = fma(total, fade, sum_over_workgroup(place, share));
         largest = next;
-        for (var i = 0u; i < 8u; i++) {
-            acc[i] *= fade;
-        }
+        acc = Sums(acc.low * fade, acc.high * fade);
         if (team < TEAMS) {
-            for (var i = team; i < count; i += TEAMS) {
-                let v = octet_of(row, base + i, position, kv_head, octet);
-                let share_of_it = shares[i];
-                for (var k = 0u; k < 8u; k++) {
-                    acc[k] = fma(share_of_it, v[k], acc[k]);
-                }
+            // Four positions at a time, so that their loads are under way together; shares beyond the last are 0.
+            for (var i = team; i < count; i += 4u * TEAMS) {
+                let j = vec4<u32>(i, i + TEAMS, i + 2u * TEAMS, i + 3u * TEAMS);
+                let near = min(j, vec4<u32>(count - 1u));
+                let a = octet_of(row, base + near.x, position, kv_head, octet);
+                let b = octet_of(row, base + near.y, position, kv_head, octet);
+                let c = octet_of(row, base + near.z, position, kv_head, octet);
+                let d = octet_of(row, base + near.w, position, kv_head, octet);
+                acc = with_share(acc, shares[near.x], a);
+                acc = with_share(acc, select(0.0, shares[near.y], j.y < count), b);
+                acc = with_share(acc, select(0.0, shares[near.z], j.z < count), c);
+                acc = with_share(acc, select(0.0, shares[near.w], j.w < count), d);
             }
         }
         workgroupBarrier();
     }
     if (team < TEAMS) {
-        for (var k = 0u; k < 8u; k++) {
-            sums[team * WIDTH + 8u * octet + k] = acc[k];
+        for (var k = 0u; k < 4u; k++) {
+            sums[team * WIDTH + 8u * octet + k] = acc.low[k];
+            sums[team * WIDTH + 8u * octet + 4u + k] = acc.high[k];
         }
     }
     workgroupBarrier();

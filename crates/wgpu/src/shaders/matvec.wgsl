@@ -96,12 +96,8 @@ fn main(
 ) {
     let part = part_of(workgroup.x);
     let first = (workgroup.x - params.matrices[part].group) * GROUP_ROWS;
-    for (var b = subgroup; b < BATCH; b += subgroups) {
-        let factor = norm_factor(b, lane, lanes);
-        if (lane == 0u) {
-            factors[b] = factor;
-        }
-    }
+    // What the end needs is asked for at the beginning: a thread finishes one output of one row, where there are threads.
+    let early = early_of(part, first, thread);
     for (var local = subgroup * ROWS; local < GROUP_ROWS; local += subgroups * ROWS) {
         for (var p = 0u; p < PARTS; p++) {
             let found = accumulate(part + p, first + local, lane, lanes);
@@ -111,6 +107,12 @@ fn main(
                     sums[p * GROUP_ROWS * BATCH + local * BATCH + i] = sum;
                 }
             }
+        }
+    }
+    for (var b = subgroup; b < BATCH; b += subgroups) {
+        let factor = norm_factor(b, lane, lanes);
+        if (lane == 0u) {
+            factors[b] = factor;
         }
     }
     workgroupBarrier();
@@ -123,7 +125,11 @@ fn main(
             let at = batch * params.output_width + params.matrices[part].output + row;
             kept = finish(part, row, local, batch);
             if (MODE == ADD) {
-                kept += output[at];
+                if (i < THREADS) {
+                    kept += early.x;
+                } else {
+                    kept += output[at];
+                }
             }
             output[at] = kept;
         }
@@ -133,12 +139,28 @@ fn main(
     }
     if (OUTPUT != NOTHING) {
         workgroupBarrier();
-        hand_on(params.matrices[part].output + first, thread);
+        hand_on(params.matrices[part].output + first, thread, early.y);
     }
 }
 
+// What output number `thread` is added to, and the weight of the next step's norm for it.
+fn early_of(part: u32, first: u32, thread: u32) -> vec2<f32> {
+    var early = vec2<f32>(0.0);
+    if (MODE == ADD && thread < GROUP_ROWS * BATCH) {
+        let row = first + thread % GROUP_ROWS;
+        let batch = thread / GROUP_ROWS;
+        if (row < params.matrices[part].rows && batch < pass_rows()) {
+            early.x = output[batch * params.output_width + params.matrices[part].output + row];
+        }
+        if (OUTPUT != NOTHING) {
+            early.y = vectors[params.next_norm + params.matrices[part].output + row];
+        }
+    }
+    return early;
+}
+
 // Writes the finished outputs as the next step's inputs, GROUP_ROWS of each row.
-fn hand_on(first: u32, thread: u32) {
+fn hand_on(first: u32, thread: u32, norm: f32) {
     if (MODE == ADD && thread < BATCH) {
         var sum = 0.0;
         for (var i = 0u; i < GROUP_ROWS / 4u; i++) {
@@ -150,7 +172,11 @@ fn hand_on(first: u32, thread: u32) {
     if (MODE == ADD) {
         workgroupBarrier();
         for (var i = thread; i < GROUP_ROWS * BATCH; i += THREADS) {
-            tile[i >> 2u][i & 3u] *= vectors[params.next_norm + first + i % GROUP_ROWS];
+            if (i < THREADS) {
+                tile[i >> 2u][i & 3u] *= norm;
+            } else {
+                tile[i >> 2u][i & 3u] *= vectors[params.next_norm + first + i % GROUP_ROWS];
+            }
         }
         workgroupBarrier();
     }

@@ -33,14 +33,10 @@ fn accumulate(part: u32, row: u32, lane: u32, lanes: u32) -> array<f32, ROWS * B
     let m = params.matrices[part];
     var found: array<f32, ROWS * BATCH>;
     for (var i = lane; i < params.units; i += lanes) {
-        var acts: array<Act, BATCH>;
-        for (var b = 0u; b < BATCH; b++) {
-            acts[b] = act(b, i);
-        }
         for (var r = 0u; r < ROWS; r++) {
             let w = unit_of(part, m, min(row + r, m.rows - 1u) * params.units + i);
             for (var b = 0u; b < BATCH; b++) {
-                found[r * BATCH + b] += dot_unit(w, acts[b]);
+                found[r * BATCH + b] += dot_unit(w, act(b, i));
             }
         }
     }
