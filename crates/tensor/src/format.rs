@@ -21,6 +21,7 @@ mod q6_k;
 mod q8_0;
 mod q8_1;
 mod q8_k;
+mod scaled;
 mod search;
 
 pub use block::{Block, Half};
@@ -81,13 +82,19 @@ pub enum Format {
 
 /// Conversion between a format's blocks and `f32`, written to be read and used as the oracle for every fast path.
 ///
-/// Both functions panic when the two slices disagree in length or end inside a block.
+/// All functions panic when their slices disagree in length or end inside a block.
 #[derive(Clone, Copy, Debug)]
 pub struct Codec {
     /// Decodes whole blocks; `values.len()` equals the element count of `blocks`.
     pub decode: fn(blocks: &[u8], values: &mut [f32]),
     /// Encodes whole blocks; the inverse of `decode` up to the format's precision.
     pub encode: fn(values: &[f32], blocks: &mut [u8]),
+    /// As `encode`, with errors kept small where importances are large.
+    ///
+    /// `importances` holds one number for each column of a row, of any scale, such as the mean square of the activations
+    /// that the column is multiplied with; `values` holds whole rows. A block whose importances are negative, not finite or
+    /// all zero is encoded without them, and so is a format that leaves nothing to choose.
+    pub encode_weighted: fn(values: &[f32], importances: &[f32], blocks: &mut [u8]),
 }
 
 /// One row of [`FORMATS`].
@@ -216,6 +223,11 @@ impl Format {
     /// The reference conversion to and from `f32`, if this build has one.
     pub fn codec(self) -> Option<Codec> {
         self.info().codec
+    }
+
+    /// Whether encoding without importances loses so much that a model suffers: formats of about two bits and less.
+    pub fn encoder_needs_importances(self) -> bool {
+        matches!(self, Self::IQ2_XXS | Self::IQ2_XS | Self::IQ1_S | Self::IQ1_M)
     }
 
     /// Whether several elements share one block.

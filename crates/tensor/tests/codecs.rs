@@ -61,6 +61,68 @@ fn searched_formats_err_no_more_than_ggml() {
     }
 }
 
+/// Formats in which importances change what is chosen.
+const WEIGHTED: &[Format] = &[
+    Format::Q4_0,
+    Format::Q4_1,
+    Format::Q5_0,
+    Format::Q5_1,
+    Format::Q2_K,
+    Format::Q3_K,
+    Format::Q4_K,
+    Format::Q5_K,
+    Format::Q6_K,
+];
+
+#[test]
+fn importances_lower_the_error_that_counts() {
+    let mut random = Random(5);
+    let importances: Vec<f32> = (0..256).map(|_| random.signed_unit().powi(4) + 1e-3).collect();
+    let source: Vec<f32> = (0..4 * 256).map(|_| random.signed_unit() + random.signed_unit()).collect();
+    for (format, codec) in codecs() {
+        let plain = encode(format, &source);
+        let mut weighted = vec![0xa5; plain.len()];
+        (codec.encode_weighted)(&source, &importances, &mut weighted);
+        if !WEIGHTED.contains(&format) {
+            assert_eq!(plain, weighted, "{format}: nothing to choose");
+            continue;
+        }
+        let error = |blocks: &[u8]| -> f64 {
+            let errors = source.iter().zip(decode(format, blocks)).map(|(source, decoded)| source - decoded);
+            errors.zip(importances.iter().cycle()).map(|(error, weight)| f64::from(weight * error * error)).sum()
+        };
+        assert!(error(&weighted) < 0.98 * error(&plain), "{format}: {} of {}", error(&weighted), error(&plain));
+    }
+}
+
+#[test]
+fn importances_that_say_nothing_are_left_out() {
+    let mut random = Random(6);
+    let source: Vec<f32> = (0..ELEMENTS).map(|_| random.signed_unit()).collect();
+    for (format, codec) in codecs() {
+        let plain = encode(format, &source);
+        for useless in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            let mut blocks = vec![0xa5; plain.len()];
+            (codec.encode_weighted)(&source, &[useless; ELEMENTS], &mut blocks);
+            assert_eq!(blocks, plain, "{format}, {useless}");
+        }
+        // Only their ratios count.
+        let importances: Vec<f32> = (0..ELEMENTS).map(|index| (index % 7 + 1) as f32).collect();
+        let [mut small, mut large] = [vec![0; plain.len()], vec![1; plain.len()]];
+        (codec.encode_weighted)(
+            &source,
+            &importances.iter().map(|i| i * 2_f32.powi(-60)).collect::<Vec<_>>(),
+            &mut small,
+        );
+        (codec.encode_weighted)(
+            &source,
+            &importances.iter().map(|i| i * 2_f32.powi(60)).collect::<Vec<_>>(),
+            &mut large,
+        );
+        assert_eq!(small, large, "{format}");
+    }
+}
+
 #[test]
 fn q8_1_decodes_to_what_q8_0_decodes_to() {
     let source = floats(Format::Q8_1, "source.f32");

@@ -17,8 +17,9 @@ pub trait Block: Pod {
 
     /// The block closest to [`Self::ELEMENTS`] values; panics when `values` holds another count.
     ///
-    /// A block with a NaN, an infinity or a scale beyond f16 encodes to unspecified contents.
-    fn encode(values: &[f32]) -> Self;
+    /// Where there are importances, one for each value, errors count by them. Formats whose codes follow from the values
+    /// alone do not read them. A block with a NaN, an infinity or a scale beyond f16 encodes to unspecified contents.
+    fn encode(values: &[f32], importances: Option<&[f32]>) -> Self;
 }
 
 /// An f16 in little-endian bytes, at any alignment.
@@ -40,7 +41,7 @@ impl Half {
 
 /// The codec of a block struct.
 pub(super) const fn codec<B: Block>() -> Codec {
-    Codec { decode: decode_blocks::<B>, encode: encode_blocks::<B> }
+    Codec { decode: decode_blocks::<B>, encode: encode_blocks::<B>, encode_weighted: encode_weighted_blocks::<B> }
 }
 
 fn decode_blocks<B: Block>(blocks: &[u8], values: &mut [f32]) {
@@ -55,9 +56,47 @@ fn encode_blocks<B: Block>(values: &[f32], blocks: &mut [u8]) {
     let blocks: &mut [B] = bytemuck::cast_slice_mut(blocks);
     assert_eq!(blocks.len() * B::ELEMENTS, values.len(), "values do not match the blocks");
     for (block, values) in blocks.iter_mut().zip(values.chunks_exact(B::ELEMENTS)) {
-        *block = B::encode(values);
+        *block = B::encode(values, None);
     }
 }
+
+fn encode_weighted_blocks<B: Block>(values: &[f32], importances: &[f32], blocks: &mut [u8]) {
+    let blocks: &mut [B] = bytemuck::cast_slice_mut(blocks);
+    assert_eq!(blocks.len() * B::ELEMENTS, values.len(), "values do not match the blocks");
+    assert!(importances.len().is_multiple_of(B::ELEMENTS), "importances end inside a block");
+    assert!(values.len().is_multiple_of(importances.len().max(1)), "values are no whole rows");
+    let mut columns = importances.chunks_exact(B::ELEMENTS).cycle();
+    for (block, values) in blocks.iter_mut().zip(values.chunks_exact(B::ELEMENTS)) {
+        let importances = columns.next().filter(|importances| are_usable(importances));
+        *block = B::encode(values, importances);
+    }
+}
+
+/// Whether importances say anything: none is negative, infinite or NaN, and not all are zero.
+fn are_usable(importances: &[f32]) -> bool {
+    let largest = importances.iter().copied().fold(0.0, f32::max);
+    largest > 0.0 && importances.iter().all(|importance| (0.0..=f32::MAX).contains(importance))
+}
+
+/// The codec of a plain number type, from its conversions to and from `f32`.
+macro_rules! number_codec {
+    ($number:ty, $to_f32:expr, $from_f32:expr) => {
+        $crate::format::Codec {
+            decode: |bytes, values| {
+                $crate::format::block::decode_numbers(bytes, values, |number| {
+                    $to_f32(<$number>::from_le_bytes(number))
+                });
+            },
+            encode: |values, bytes| {
+                $crate::format::block::encode_numbers(values, bytes, |value| $from_f32(value).to_le_bytes());
+            },
+            encode_weighted: |values, _importances, bytes| {
+                $crate::format::block::encode_numbers(values, bytes, |value| $from_f32(value).to_le_bytes());
+            },
+        }
+    };
+}
+pub(super) use number_codec;
 
 /// Decodes plain numbers of `BYTES` bytes each.
 pub(super) fn decode_numbers<const BYTES: usize>(

@@ -5,44 +5,16 @@
 use half::{bf16, f16};
 
 use super::Codec;
-use super::block::{decode_numbers, encode_numbers};
+use super::block::number_codec;
 
 /// 4 bytes, exact both ways.
-pub(super) const F32: Codec = Codec {
-    decode: |bytes, values| {
-        decode_numbers(bytes, values, f32::from_le_bytes);
-    },
-    encode: |values, bytes| {
-        encode_numbers(values, bytes, f32::to_le_bytes);
-    },
-};
+pub(super) const F32: Codec = number_codec!(f32, std::convert::identity, std::convert::identity);
 
 /// 8 bytes; decoding rounds.
-pub(super) const F64: Codec = Codec {
-    decode: |bytes, values| {
-        decode_numbers(bytes, values, |number| f64::from_le_bytes(number) as f32);
-    },
-    encode: |values, bytes| {
-        encode_numbers(values, bytes, |value| f64::from(value).to_le_bytes());
-    },
-};
+pub(super) const F64: Codec = number_codec!(f64, |number: f64| number as f32, f64::from);
 
 /// IEEE half precision.
-pub(super) const F16: Codec = Codec {
-    decode: |bytes, values| {
-        decode_numbers(bytes, values, |number| f16::from_le_bytes(number).to_f32());
-    },
-    encode: |values, bytes| {
-        encode_numbers(values, bytes, |value| f16::from_f32(value).to_le_bytes());
-    },
-};
+pub(super) const F16: Codec = number_codec!(f16, f16::to_f32, f16::from_f32);
 
 /// The upper half of an f32.
-pub(super) const BF16: Codec = Codec {
-    decode: |bytes, values| {
-        decode_numbers(bytes, values, |number| bf16::from_le_bytes(number).to_f32());
-    },
-    encode: |values, bytes| {
-        encode_numbers(values, bytes, |value| bf16::from_f32(value).to_le_bytes());
-    },
-};
+pub(super) const BF16: Codec = number_codec!(bf16, bf16::to_f32, bf16::from_f32);

@@ -4,40 +4,15 @@
 //! saturates; a NaN becomes 0.
 
 use super::Codec;
-use super::block::{decode_numbers, encode_numbers};
+use super::block::number_codec;
 
-pub(super) const I8: Codec = Codec {
-    decode: |bytes, values| {
-        decode_numbers(bytes, values, |number| i8::from_le_bytes(number) as f32);
-    },
-    encode: |values, bytes| {
-        encode_numbers(values, bytes, |value| (value.round_ties_even() as i8).to_le_bytes());
-    },
-};
+pub(super) const I8: Codec = number_codec!(i8, |number: i8| number as f32, |value: f32| value.round_ties_even() as i8);
 
-pub(super) const I16: Codec = Codec {
-    decode: |bytes, values| {
-        decode_numbers(bytes, values, |number| i16::from_le_bytes(number) as f32);
-    },
-    encode: |values, bytes| {
-        encode_numbers(values, bytes, |value| (value.round_ties_even() as i16).to_le_bytes());
-    },
-};
+pub(super) const I16: Codec =
+    number_codec!(i16, |number: i16| number as f32, |value: f32| value.round_ties_even() as i16);
 
-pub(super) const I32: Codec = Codec {
-    decode: |bytes, values| {
-        decode_numbers(bytes, values, |number| i32::from_le_bytes(number) as f32);
-    },
-    encode: |values, bytes| {
-        encode_numbers(values, bytes, |value| (value.round_ties_even() as i32).to_le_bytes());
-    },
-};
+pub(super) const I32: Codec =
+    number_codec!(i32, |number: i32| number as f32, |value: f32| value.round_ties_even() as i32);
 
-pub(super) const I64: Codec = Codec {
-    decode: |bytes, values| {
-        decode_numbers(bytes, values, |number| i64::from_le_bytes(number) as f32);
-    },
-    encode: |values, bytes| {
-        encode_numbers(values, bytes, |value| (value.round_ties_even() as i64).to_le_bytes());
-    },
-};
+pub(super) const I64: Codec =
+    number_codec!(i64, |number: i64| number as f32, |value: f32| value.round_ties_even() as i64);

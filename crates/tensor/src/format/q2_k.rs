@@ -43,8 +43,8 @@ impl Block for BlockQ2K {
         }
     }
 
-    fn encode(values: &[f32]) -> Self {
-        let Affine { d, dmin, scales, mins, codes: unpacked } = encode_affine::<16>(values, 15, 3);
+    fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
+        let Affine { d, dmin, scales, mins, codes: unpacked } = encode_affine::<16>(values, importances, 15, 3);
         let mut codes = [0; 64];
         for (element, code) in unpacked.into_iter().enumerate() {
             let (byte, shift) = two_bits(element);

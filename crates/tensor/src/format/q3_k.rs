@@ -4,7 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half};
 use super::q2_k::two_bits;
-use super::search::{SUPER_BLOCK, Symmetric, encode_symmetric};
+use super::scaled::{Linear, Multiples, Scaled, encode_scaled};
+use super::search::{SUPER_BLOCK, weights};
 
 /// `value = d * scale * (code - 4)`.
 #[repr(C)]
@@ -53,13 +54,15 @@ impl Block for BlockQ3K {
         }
     }
 
-    fn encode(values: &[f32]) -> Self {
-        let Symmetric { d, scales, codes } = encode_symmetric(values, -32, 4);
+    fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
+        let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+        let Scaled { d, scales, codes, .. } =
+            encode_scaled::<16, _>(&Linear { zero: 4 }, values, &weights, Multiples::signed(6), 1.0);
         let mut block = Self { d, ..Self::zeroed() };
         for (element, code) in codes.into_iter().enumerate() {
             let (byte, shift) = two_bits(element);
-            block.low_codes[byte] |= (code & 3) << shift;
-            block.high_bits[element % 32] |= (code >> 2) << (element / 32);
+            block.low_codes[byte] |= (code as u8 & 3) << shift;
+            block.high_bits[element % 32] |= (code as u8 >> 2) << (element / 32);
         }
         for (sub_block, scale) in scales.into_iter().enumerate() {
             let scale = (scale + 32) as u8;

@@ -3,6 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half, farthest_from_zero, inverse};
+use super::scaled::{Linear, fit_scale};
+use super::search::weights;
 
 /// `value = d * (code - 8)`.
 #[repr(C)]
@@ -28,9 +30,13 @@ impl Block for BlockQ4_0 {
         }
     }
 
-    /// The value farthest from zero, of either sign, takes code 0: the one code without a mirror image.
-    fn encode(values: &[f32]) -> Self {
-        let d = farthest_from_zero(values) / -8.0;
+    /// The value farthest from zero, of either sign, takes code 0: the one code without a mirror image. With
+    /// importances the scale is searched for instead.
+    fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
+        let d = match importances {
+            None => farthest_from_zero(values) / -8.0,
+            Some(_) => fit_scale(&Linear { zero: 8 }, values, &weights::<32>(values, importances)),
+        };
         let per_step = inverse(d);
         let code = |value: f32| ((value * per_step + 8.5) as u8).min(15);
         Self { d: Half::from_f32(d), codes: std::array::from_fn(|j| code(values[j]) | code(values[j + 16]) << 4) }

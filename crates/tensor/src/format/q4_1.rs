@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half, extent, inverse};
+use super::search::{fit_line, weights};
 
 /// `value = d * code + m`.
 #[repr(C)]
@@ -30,9 +31,17 @@ impl Block for BlockQ4_1 {
         }
     }
 
-    fn encode(values: &[f32]) -> Self {
-        let (least, greatest) = extent(values);
-        let d = (greatest - least) / 15.0;
+    fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
+        let (least, d) = match importances {
+            None => {
+                let (least, greatest) = extent(values);
+                (least, (greatest - least) / 15.0)
+            }
+            Some(_) => {
+                let line = fit_line(values, &weights::<32>(values, importances), 15, f32::NEG_INFINITY);
+                (-line.min, line.scale)
+            }
+        };
         let per_step = inverse(d);
         let code = |value: f32| (((value - least) * per_step + 0.5) as u8).min(15);
         Self {

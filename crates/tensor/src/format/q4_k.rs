@@ -43,8 +43,8 @@ impl Block for BlockQ4K {
         }
     }
 
-    fn encode(values: &[f32]) -> Self {
-        let Affine { d, dmin, scales, mins, codes: unpacked } = encode_affine::<8>(values, 63, 15);
+    fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
+        let Affine { d, dmin, scales, mins, codes: unpacked } = encode_affine::<8>(values, importances, 63, 15);
         let mut codes = [0; 128];
         for (element, code) in unpacked.into_iter().enumerate() {
             let (byte, shift) = four_bits(element);

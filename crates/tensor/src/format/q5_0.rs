@@ -3,6 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half, farthest_from_zero, inverse};
+use super::scaled::{Linear, fit_scale};
+use super::search::weights;
 
 /// `value = d * (code - 16)`.
 #[repr(C)]
@@ -29,9 +31,13 @@ impl Block for BlockQ5_0 {
         }
     }
 
-    /// The value farthest from zero, of either sign, takes code 0: the one code without a mirror image.
-    fn encode(values: &[f32]) -> Self {
-        let d = farthest_from_zero(values) / -16.0;
+    /// The value farthest from zero, of either sign, takes code 0: the one code without a mirror image. With
+    /// importances the scale is searched for instead.
+    fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
+        let d = match importances {
+            None => farthest_from_zero(values) / -16.0,
+            Some(_) => fit_scale(&Linear { zero: 16 }, values, &weights::<32>(values, importances)),
+        };
         let per_step = inverse(d);
         let (high_bits, low_codes) = split(std::array::from_fn(|j| ((values[j] * per_step + 16.5) as u8).min(31)));
         Self { d: Half::from_f32(d), high_bits, low_codes }

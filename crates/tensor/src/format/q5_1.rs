@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half, extent, inverse};
 use super::q5_0::{join, split};
+use super::search::{fit_line, weights};
 
 /// `value = d * code + m`.
 #[repr(C)]
@@ -32,9 +33,17 @@ impl Block for BlockQ5_1 {
         }
     }
 
-    fn encode(values: &[f32]) -> Self {
-        let (least, greatest) = extent(values);
-        let d = (greatest - least) / 31.0;
+    fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
+        let (least, d) = match importances {
+            None => {
+                let (least, greatest) = extent(values);
+                (least, (greatest - least) / 31.0)
+            }
+            Some(_) => {
+                let line = fit_line(values, &weights::<32>(values, importances), 31, f32::NEG_INFINITY);
+                (-line.min, line.scale)
+            }
+        };
         let per_step = inverse(d);
         let (high_bits, low_codes) =
             split(std::array::from_fn(|j| (((values[j] - least) * per_step + 0.5) as u8).min(31)));

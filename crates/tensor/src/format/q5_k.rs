@@ -47,8 +47,8 @@ impl Block for BlockQ5K {
         }
     }
 
-    fn encode(values: &[f32]) -> Self {
-        let Affine { d, dmin, scales, mins, codes } = encode_affine::<8>(values, 63, 31);
+    fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
+        let Affine { d, dmin, scales, mins, codes } = encode_affine::<8>(values, importances, 63, 31);
         let scales_and_mins = SixBitPairs::new(scales, mins);
         let mut block = Self { d, dmin, scales_and_mins, ..Self::zeroed() };
         for (element, code) in codes.into_iter().enumerate() {

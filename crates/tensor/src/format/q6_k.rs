@@ -4,7 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half};
 use super::q2_k::two_bits;
-use super::search::{SUPER_BLOCK, Symmetric, encode_symmetric};
+use super::scaled::{Linear, Multiples, Scaled, encode_scaled};
+use super::search::{SUPER_BLOCK, weights};
 
 /// `value = d * scale * (code - 32)`.
 #[repr(C)]
@@ -44,14 +45,16 @@ impl Block for BlockQ6K {
         }
     }
 
-    fn encode(values: &[f32]) -> Self {
-        let Symmetric { d, scales, codes } = encode_symmetric(values, -128, 32);
-        let mut block = Self { d, scales, ..Self::zeroed() };
+    fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
+        let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+        let Scaled { d, scales, codes, .. } =
+            encode_scaled::<16, _>(&Linear { zero: 32 }, values, &weights, Multiples::signed(8), 1.0);
+        let mut block = Self { d, scales: scales.map(|scale| scale as i8), ..Self::zeroed() };
         for (element, code) in codes.into_iter().enumerate() {
             let (byte, shift) = low_four_bits(element);
-            block.low_codes[byte] |= (code & 15) << shift;
+            block.low_codes[byte] |= (code as u8 & 15) << shift;
             let (byte, shift) = two_bits(element);
-            block.high_bits[byte] |= (code >> 4) << shift;
+            block.high_bits[byte] |= (code as u8 >> 4) << shift;
         }
         block
     }

@@ -26,7 +26,7 @@ impl Block for BlockQ8_0 {
         }
     }
 
-    fn encode(values: &[f32]) -> Self {
+    fn encode(values: &[f32], _importances: Option<&[f32]>) -> Self {
         let d = farthest_from_zero(values).abs() / 127.0;
         let per_step = inverse(d);
         Self { d: Half::from_f32(d), codes: std::array::from_fn(|j| (values[j] * per_step).round() as i8) }

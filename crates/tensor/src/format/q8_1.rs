@@ -28,7 +28,7 @@ impl Block for BlockQ8_1 {
         }
     }
 
-    fn encode(values: &[f32]) -> Self {
+    fn encode(values: &[f32], _importances: Option<&[f32]>) -> Self {
         let d = farthest_from_zero(values).abs() / 127.0;
         let per_step = inverse(d);
         let codes: [i8; 32] = std::array::from_fn(|j| (values[j] * per_step).round() as i8);

@@ -29,7 +29,7 @@ impl Block for BlockQ8K {
     }
 
     /// The value farthest from zero, of either sign, takes code -127.
-    fn encode(values: &[f32]) -> Self {
+    fn encode(values: &[f32], _importances: Option<&[f32]>) -> Self {
         let farthest = farthest_from_zero(values);
         if farthest == 0.0 {
             return Self::zeroed();
