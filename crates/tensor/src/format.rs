@@ -8,7 +8,21 @@ use thiserror::Error;
 
 mod block;
 mod float;
+mod grid;
 mod integer;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
+mod iq4_nl;
+mod iq4_xs;
+mod mxfp4;
+mod nvfp4;
+mod q1_0;
+mod q2_0;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -23,8 +37,25 @@ mod q8_1;
 mod q8_k;
 mod scaled;
 mod search;
+mod tq1_0;
+mod tq2_0;
+mod word_search;
 
 pub use block::{Block, Half};
+pub use grid::{IQ1_WORDS, IQ2_S_WORDS, IQ2_XS_WORDS, IQ2_XXS_WORDS, IQ3_S_WORDS, IQ3_XXS_WORDS, even_signs};
+pub use iq1_m::BlockIQ1M;
+pub use iq1_s::BlockIQ1S;
+pub use iq2_s::BlockIQ2S;
+pub use iq2_xs::BlockIQ2XS;
+pub use iq2_xxs::{BlockIQ2XXS, SignsAndScale};
+pub use iq3_s::BlockIQ3S;
+pub use iq3_xxs::BlockIQ3XXS;
+pub use iq4_nl::{BlockIQ4NL, IQ4_LEVELS};
+pub use iq4_xs::BlockIQ4XS;
+pub use mxfp4::{BlockMXFP4, E2M1_LEVELS};
+pub use nvfp4::BlockNVFP4;
+pub use q1_0::BlockQ1_0;
+pub use q2_0::BlockQ2_0;
 pub use q2_k::BlockQ2K;
 pub use q3_k::BlockQ3K;
 pub use q4_0::BlockQ4_0;
@@ -37,6 +68,8 @@ pub use q6_k::BlockQ6K;
 pub use q8_0::BlockQ8_0;
 pub use q8_1::BlockQ8_1;
 pub use q8_k::BlockQ8K;
+pub use tq1_0::BlockTQ1_0;
+pub use tq2_0::BlockTQ2_0;
 
 /// A tensor element or block format, named as ggml names it.
 #[expect(non_camel_case_types, reason = "formats keep their GGUF names")]
@@ -110,7 +143,7 @@ pub struct FormatInfo {
     pub block_elements: usize,
     /// Bytes of one block.
     pub block_bytes: usize,
-    /// Present when this build can decode and encode the format.
+    /// Absent where this build would know a format by its layout alone; every format of today has one.
     pub codec: Option<Codec>,
 }
 
@@ -139,21 +172,21 @@ pub static FORMATS: &[FormatInfo] = &[
     blocks::<BlockQ5K>(Format::Q5_K, "Q5_K", 13, 256, 176),
     blocks::<BlockQ6K>(Format::Q6_K, "Q6_K", 14, 256, 210),
     blocks::<BlockQ8K>(Format::Q8_K, "Q8_K", 15, 256, 292),
-    layout(Format::IQ2_XXS, "IQ2_XXS", 16, 256, 66),
-    layout(Format::IQ2_XS, "IQ2_XS", 17, 256, 74),
-    layout(Format::IQ3_XXS, "IQ3_XXS", 18, 256, 98),
-    layout(Format::IQ1_S, "IQ1_S", 19, 256, 50),
-    layout(Format::IQ4_NL, "IQ4_NL", 20, 32, 18),
-    layout(Format::IQ3_S, "IQ3_S", 21, 256, 110),
-    layout(Format::IQ2_S, "IQ2_S", 22, 256, 82),
-    layout(Format::IQ4_XS, "IQ4_XS", 23, 256, 136),
-    layout(Format::IQ1_M, "IQ1_M", 29, 256, 56),
-    layout(Format::TQ1_0, "TQ1_0", 34, 256, 54),
-    layout(Format::TQ2_0, "TQ2_0", 35, 256, 66),
-    layout(Format::MXFP4, "MXFP4", 39, 32, 17),
-    layout(Format::NVFP4, "NVFP4", 40, 64, 36),
-    layout(Format::Q1_0, "Q1_0", 41, 128, 18),
-    layout(Format::Q2_0, "Q2_0", 42, 64, 18),
+    blocks::<BlockIQ2XXS>(Format::IQ2_XXS, "IQ2_XXS", 16, 256, 66),
+    blocks::<BlockIQ2XS>(Format::IQ2_XS, "IQ2_XS", 17, 256, 74),
+    blocks::<BlockIQ3XXS>(Format::IQ3_XXS, "IQ3_XXS", 18, 256, 98),
+    blocks::<BlockIQ1S>(Format::IQ1_S, "IQ1_S", 19, 256, 50),
+    blocks::<BlockIQ4NL>(Format::IQ4_NL, "IQ4_NL", 20, 32, 18),
+    blocks::<BlockIQ3S>(Format::IQ3_S, "IQ3_S", 21, 256, 110),
+    blocks::<BlockIQ2S>(Format::IQ2_S, "IQ2_S", 22, 256, 82),
+    blocks::<BlockIQ4XS>(Format::IQ4_XS, "IQ4_XS", 23, 256, 136),
+    blocks::<BlockIQ1M>(Format::IQ1_M, "IQ1_M", 29, 256, 56),
+    blocks::<BlockTQ1_0>(Format::TQ1_0, "TQ1_0", 34, 256, 54),
+    blocks::<BlockTQ2_0>(Format::TQ2_0, "TQ2_0", 35, 256, 66),
+    blocks::<BlockMXFP4>(Format::MXFP4, "MXFP4", 39, 32, 17),
+    blocks::<BlockNVFP4>(Format::NVFP4, "NVFP4", 40, 64, 36),
+    blocks::<BlockQ1_0>(Format::Q1_0, "Q1_0", 41, 128, 18),
+    blocks::<BlockQ2_0>(Format::Q2_0, "Q2_0", 42, 64, 18),
 ];
 
 /// Types ggml dropped; their ids are never given out again.
@@ -273,17 +306,6 @@ const fn blocks<B: Block>(
 ) -> FormatInfo {
     assert!(B::ELEMENTS == block_elements && size_of::<B>() == block_bytes && align_of::<B>() == 1);
     FormatInfo { format, name, ggml_id, block_elements, block_bytes, codec: Some(block::codec::<B>()) }
-}
-
-/// A row for a format whose layout is known and whose codec is not here.
-const fn layout(
-    format: Format,
-    name: &'static str,
-    ggml_id: u32,
-    block_elements: usize,
-    block_bytes: usize,
-) -> FormatInfo {
-    FormatInfo { format, name, ggml_id, block_elements, block_bytes, codec: None }
 }
 
 /// Why a format cannot be used.

@@ -236,6 +236,34 @@ impl Codebook for Linear {
     }
 }
 
+/// The few whole numbers `least..=greatest` around zero; the code is the number less `least`.
+///
+/// With so few levels the farthest value says little about the best scale, so guesses cover a wide range.
+pub(super) struct Wide {
+    pub(super) least: f32,
+    pub(super) greatest: f32,
+    /// Signs that a scale may have: both where the numbers are no mirror image of themselves.
+    pub(super) signs: &'static [f32],
+}
+
+impl Codebook for Wide {
+    const WIDTH: usize = 1;
+
+    fn quantise(&self, values: &[f32], _weights: &[f32], scale: f32, codes: &mut [u32], levels: &mut [f32]) {
+        let per_step = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        for ((&value, code), level) in values.iter().zip(codes).zip(levels) {
+            *level = round_small((value * per_step).clamp(self.least, self.greatest));
+            *code = (*level - self.least) as u32;
+        }
+    }
+
+    fn guesses(&self, values: &[f32]) -> impl Iterator<Item = f32> {
+        let farthest = farthest_from_zero(values);
+        let parts = (1..=20).map(move |part| farthest.abs() * part as f32 / 20.0);
+        parts.flat_map(|scale| self.signs.iter().map(move |sign| sign * scale))
+    }
+}
+
 /// Levels for single values, in ascending order; the code is the place.
 pub(super) struct Levels<const COUNT: usize> {
     levels: [f32; COUNT],

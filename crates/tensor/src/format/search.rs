@@ -157,21 +157,25 @@ fn neighbours(target: f32, unit: f32, least: f32, greatest: f32) -> [f32; 3] {
 
 /// How much the error of each value counts: by its importance, and more for large values, as errors in them move a dot
 /// product more. Zeros among zeros count for nothing.
-///
-/// Importances come in any scale, so they are taken relative to the largest.
 pub(super) fn weights<const N: usize>(values: &[f32], importances: Option<&[f32]>) -> [f32; N] {
     let mean_square = values.iter().map(|value| value * value).sum::<f32>() / N as f32;
-    let mut weights = [0.0; N];
+    let mut weights = relative(importances);
     for (weight, value) in weights.iter_mut().zip(values) {
-        *weight = (mean_square + value * value).sqrt();
-    }
-    if let Some(importances) = importances {
-        let largest = importances.iter().copied().fold(0.0, f32::max);
-        for (weight, importance) in weights.iter_mut().zip(importances) {
-            *weight *= importance / largest;
-        }
+        *weight *= (mean_square + value * value).sqrt();
     }
     weights
+}
+
+/// Importances over the largest, so that their scale does not matter; ones where there are none.
+pub(super) fn relative<const N: usize>(importances: Option<&[f32]>) -> [f32; N] {
+    let mut relative = [1.0; N];
+    if let Some(importances) = importances {
+        let largest = importances.iter().copied().fold(0.0, f32::max);
+        for (relative, importance) in relative.iter_mut().zip(importances) {
+            *relative = importance / largest;
+        }
+    }
+    relative
 }
 
 fn weighted_error(values: &[f32], weights: &[f32], decoded: impl Fn(f32) -> f32) -> f32 {

@@ -1,0 +1,80 @@
+//! IQ2_XXS: 256 elements in 8 sub-blocks with 4-bit scales; words of eight magnitudes out of 256. 2.0625 bits per element.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::block::{Block, Half};
+use super::grid::{IQ2_XXS_WORDS, decode_signed, even_signs};
+use super::scaled::{Multiples, Scaled, encode_scaled};
+use super::search::{SUPER_BLOCK, weights};
+use super::word_search::{IQ2_XXS, Signed, Signs, index_of, signs_of};
+
+/// `value = ± d * (scale + 1/2) / 4 * level`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct BlockIQ2XXS {
+    /// The unit of the scales.
+    pub d: Half,
+    /// For each sub-block the indices of four words, then signs and scale as [`SignsAndScale`].
+    pub sub_blocks: [[u8; 8]; 8],
+}
+
+const _: () = assert!(size_of::<BlockIQ2XXS>() == 66 && align_of::<BlockIQ2XXS>() == 1);
+
+impl Block for BlockIQ2XXS {
+    const ELEMENTS: usize = SUPER_BLOCK;
+
+    fn decode(&self, values: &mut [f32]) {
+        let d = self.d.to_f32();
+        for (sub_block, values) in self.sub_blocks.iter().zip(values.chunks_exact_mut(32)) {
+            let [indices @ .., a, b, c, e] = sub_block;
+            let rest = SignsAndScale::read([*a, *b, *c, *e]);
+            let scale = d * (0.5 + f32::from(rest.scale)) * 0.25;
+            for ((index, signs), values) in indices.iter().zip(rest.signs).zip(values.chunks_exact_mut(8)) {
+                decode_signed(scale, &[IQ2_XXS_WORDS[usize::from(*index)]], signs, values);
+            }
+        }
+    }
+
+    fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
+        let book = Signed { search: &*IQ2_XXS, signs: Signs::Even };
+        let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+        let Scaled { d, scales, codes, .. } = encode_scaled::<8, _>(&book, values, &weights, Multiples::odd(4), 8.0);
+        let mut block = Self { d, ..Self::zeroed() };
+        for (index, sub_block) in block.sub_blocks.iter_mut().enumerate() {
+            let codes = &codes[4 * index..][..4];
+            for (byte, &code) in sub_block.iter_mut().zip(codes) {
+                *byte = index_of(code, 0) as u8;
+            }
+            sub_block[4..].copy_from_slice(&SignsAndScale::new(codes, scales[index]).write());
+        }
+        block
+    }
+}
+
+/// Of 32 elements four times eight signs, an even number of them set, and a 4-bit scale, in 32 bits: seven signs each,
+/// from below, and the scale on top.
+#[derive(Clone, Copy)]
+pub struct SignsAndScale {
+    /// The signs of eight elements each, set where negative.
+    pub signs: [u8; 4],
+    /// 0 to 15.
+    pub scale: u8,
+}
+
+impl SignsAndScale {
+    /// From a little-endian word.
+    pub fn read(word: [u8; 4]) -> Self {
+        let word = u32::from_le_bytes(word);
+        let signs = std::array::from_fn(|eight| even_signs((word >> (7 * eight) & 127) as u8));
+        Self { signs, scale: (word >> 28) as u8 }
+    }
+
+    pub(super) fn new(codes: &[u32], scale: i32) -> Self {
+        Self { signs: std::array::from_fn(|eight| signs_of(codes[eight])), scale: scale as u8 }
+    }
+
+    pub(super) fn write(self) -> [u8; 4] {
+        let signs = self.signs.iter().zip(0..).map(|(signs, eight)| u32::from(signs & 127) << (7 * eight));
+        (signs.sum::<u32>() | u32::from(self.scale) << 28).to_le_bytes()
+    }
+}
