@@ -28,7 +28,7 @@ const PROMPT: usize = 530;
 
 /// A model in which neighbouring matrices have different formats, and each format occurs.
 fn mixed(architecture: &'static str) -> Model {
-    let tiny = TinyModel { layers: 3, context: 1024, ..TinyModel::wide(architecture, 5) };
+    let tiny = TinyModel { layers: 5, context: 1024, ..TinyModel::wide(architecture, 5) };
     let formats: Vec<_> =
         FORMATS.iter().filter(|row| row.codec.is_some() && (row.format.is_quantised() || row.ggml_id <= 1)).collect();
     let mut parts = tiny.parts();
