@@ -20,6 +20,13 @@ pub(crate) struct ActivationBlock {
 }
 
 impl ActivationBlock {
+    /// `scale · Σ codes` of the first sixteen or the others.
+    #[inline(always)]
+    pub(crate) fn scaled_sum_of(&self, half: usize) -> f32 {
+        let lowered = if half == 0 { self.lowered_low } else { self.lowered - self.lowered_low };
+        self.scale * -(lowered >> 7) as f32
+    }
+
     /// `-bias · Σ codes`, for a bias that divides 128.
     #[inline(always)]
     pub(crate) fn lowered(&self, bias: i32) -> i32 {

@@ -75,8 +75,14 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     unsafe fn low_nibbles(self, a: Self::U8) -> Self::U8;
     /// The high four bits of each byte.
     unsafe fn high_nibbles(self, a: Self::U8) -> Self::U8;
-    /// Adds 16 to each byte whose bit in `mask` is set (byte 0 is bit 0).
-    unsafe fn add_sixteen(self, a: Self::U8, mask: u64) -> Self::U8;
+    /// The same byte everywhere.
+    unsafe fn splat_bytes(self, byte: u8) -> Self::U8;
+    /// Bits `SHIFT` and `SHIFT + 1` of each byte.
+    unsafe fn two_bits<const SHIFT: u32>(self, a: Self::U8) -> Self::U8;
+    /// For each byte, which is below 16, the byte of `table` at that place.
+    unsafe fn lookup(self, table: &[u8; 16], a: Self::U8) -> Self::U8;
+    /// Adds `amount` to each byte whose bit in `mask` is set (byte 0 is bit 0).
+    unsafe fn add_where(self, a: Self::U8, mask: u64, amount: u8) -> Self::U8;
     /// `a | ((high >> SHIFT) & 3) << 4` for each byte.
     unsafe fn or_two_bits<const SHIFT: u32>(self, a: Self::U8, high: Self::U8) -> Self::U8;
     /// For each lane: `acc + Σ weights[4·lane + i] · quad[i]`, weights unsigned and at most 127, quad four signed bytes.

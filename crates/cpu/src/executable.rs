@@ -13,7 +13,7 @@ use crate::activations::ActivationBlock;
 use crate::input_check::{InputCheck, InputLimits, check};
 use crate::kernels::Kernels;
 use crate::layout::{GROUP_ROWS, Layout};
-use crate::matrix::{Matrix, Storage, arena_bytes};
+use crate::matrix::{Matrix, Storage, resident_bytes};
 use crate::memory::{Region, Shared, Use};
 use crate::pass::{HEAD_WIDTH_MAX, Pass, PassMemory, pack_rows};
 use crate::pool::Pool;
@@ -125,7 +125,7 @@ impl Executable {
         for (weight, spec) in weights.iter_mut().zip(&program.tensors) {
             if weight.is_matrix {
                 weight.arena_at = arena_end;
-                arena_end += arena_bytes(spec).next_multiple_of(64);
+                arena_end += resident_bytes(spec).unwrap_or(0).next_multiple_of(64);
             }
         }
         let scratch = Scratch::new(&program, bucket, threads, ropes.len() * rope_pairs)?;

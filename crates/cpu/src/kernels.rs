@@ -43,7 +43,7 @@ macro_rules! kernels {
 
             use crate::activations::ActivationBlock;
             use crate::kernels::attention::{PageArgs, page};
-            use crate::kernels::codes::{Codes, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+            use crate::kernels::codes::*;
             use crate::kernels::tile::{TileArgs, TileFn, TileOutput, tile_bf16, tile_codes, tile_f16, tile_f32};
             use crate::kernels::vector;
             use crate::layout::Layout;
@@ -62,6 +62,19 @@ macro_rules! kernels {
                     Layout::Q4K => codes::<Q4K>,
                     Layout::Q5K => codes::<Q5K>,
                     Layout::Q6K => codes::<Q6K>,
+                    Layout::IQ4NL => codes::<IQ4NL>,
+                    Layout::IQ4XS => codes::<IQ4XS>,
+                    Layout::MXFP4 => codes::<MXFP4>,
+                    Layout::NVFP4 => codes::<NVFP4>,
+                    Layout::IQ3S => codes::<IQ3S>,
+                    Layout::IQ3XXS => codes::<IQ3XXS>,
+                    Layout::IQ2S | Layout::IQ2XS | Layout::IQ2XXS => codes::<IQ2>,
+                    Layout::IQ1S | Layout::IQ1M => codes::<IQ1>,
+                    Layout::Q3K => codes::<Q3K>,
+                    Layout::Q2K => codes::<Q2K>,
+                    Layout::TQ1_0 | Layout::TQ2_0 => codes::<Ternary>,
+                    Layout::Q2_0 => codes::<Q2_0>,
+                    Layout::Q1_0 => codes::<Q1_0>,
                     Layout::F32 => f32_entry,
                     Layout::F16 => f16_entry,
                     Layout::BF16 => bf16_entry,

@@ -7,10 +7,13 @@
 
 use tensor::Format;
 use tensor::format::{
-    BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, Half, SixBitPairs,
+    BlockIQ1M, BlockIQ1S, BlockIQ2S, BlockIQ2XS, BlockIQ2XXS, BlockIQ3S, BlockIQ3XXS, BlockQ4_0, BlockQ4_1, BlockQ4K,
+    BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, Half, SixBitPairs,
 };
 
 use crate::kernels::codes::{self, Codes};
+
+mod compact;
 
 /// Weight rows in a group.
 pub(crate) const GROUP_ROWS: usize = 16;
@@ -36,6 +39,41 @@ pub(crate) enum Layout {
     Q5K,
     /// Header 16 × f16 scale; record 2 × 16 × i8 scale (inputs 0–15, 16–31), nibbles, then two 64-byte planes of upper bits.
     Q6K,
+    /// As Q4_0; codes stand for the levels of IQ4.
+    IQ4NL,
+    /// Header 16 × f16 unit; record 16 × i8 scale, nibbles.
+    IQ4XS,
+    /// 16 × u8 exponent; nibbles.
+    MXFP4,
+    /// Two records of 2 × 16 × f16 scale (inputs 0–15, 16–31) and nibbles.
+    NVFP4,
+    /// As IQ4XS; a nibble is three bits of magnitude below a sign.
+    IQ3S,
+    /// As IQ3S.
+    IQ3XXS,
+    /// Header 16 × f16 unit; record 2 × 16 × i8 scale (inputs 0–15, 16–31), eight 64-bit masks of signs, two 64-byte planes
+    /// of magnitudes.
+    IQ2S,
+    /// As IQ2S.
+    IQ2XS,
+    /// As IQ2S.
+    IQ2XXS,
+    /// As IQ2S, with levels and masks of shifts.
+    IQ1S,
+    /// As IQ1S.
+    IQ1M,
+    /// As IQ2S, with masks of third bits.
+    Q3K,
+    /// Header 16 × f16 scale, 16 × f16 minimum; record 2 × 16 bytes of scale below minimum, two planes.
+    Q2K,
+    /// As TQ2_0.
+    TQ1_0,
+    /// Header 16 × f16 scale; eight records of two planes.
+    TQ2_0,
+    /// Header 16 × f16 scale; two records of two planes.
+    Q2_0,
+    /// Header 16 × f16 scale; four records of eight 64-bit masks.
+    Q1_0,
     /// One 16-row column of f32 after the other.
     F32,
     /// One 16-row column of f16 after the other.
@@ -56,10 +94,27 @@ impl Layout {
             Format::Q4_K => Some(Layout::Q4K),
             Format::Q5_K => Some(Layout::Q5K),
             Format::Q6_K => Some(Layout::Q6K),
+            Format::IQ4_NL => Some(Layout::IQ4NL),
+            Format::IQ4_XS => Some(Layout::IQ4XS),
+            Format::MXFP4 => Some(Layout::MXFP4),
+            Format::NVFP4 => Some(Layout::NVFP4),
+            Format::IQ3_S => Some(Layout::IQ3S),
+            Format::IQ3_XXS => Some(Layout::IQ3XXS),
+            Format::IQ2_S => Some(Layout::IQ2S),
+            Format::IQ2_XS => Some(Layout::IQ2XS),
+            Format::IQ2_XXS => Some(Layout::IQ2XXS),
+            Format::IQ1_S => Some(Layout::IQ1S),
+            Format::IQ1_M => Some(Layout::IQ1M),
+            Format::Q3_K => Some(Layout::Q3K),
+            Format::Q2_K => Some(Layout::Q2K),
+            Format::TQ1_0 => Some(Layout::TQ1_0),
+            Format::TQ2_0 => Some(Layout::TQ2_0),
+            Format::Q2_0 => Some(Layout::Q2_0),
+            Format::Q1_0 => Some(Layout::Q1_0),
             Format::F32 => Some(Layout::F32),
             Format::F16 => Some(Layout::F16),
             Format::BF16 => Some(Layout::BF16),
-            _ => None,
+            Format::F64 | Format::I8 | Format::I16 | Format::I32 | Format::I64 | Format::Q8_1 | Format::Q8_K => None,
         }
     }
 
@@ -77,6 +132,19 @@ impl Layout {
             Layout::Q4K => of::<codes::Q4K>(),
             Layout::Q5K => of::<codes::Q5K>(),
             Layout::Q6K => of::<codes::Q6K>(),
+            Layout::IQ4NL => of::<codes::IQ4NL>(),
+            Layout::IQ4XS => of::<codes::IQ4XS>(),
+            Layout::MXFP4 => of::<codes::MXFP4>(),
+            Layout::NVFP4 => of::<codes::NVFP4>(),
+            Layout::IQ3S => of::<codes::IQ3S>(),
+            Layout::IQ3XXS => of::<codes::IQ3XXS>(),
+            Layout::IQ2S | Layout::IQ2XS | Layout::IQ2XXS => of::<codes::IQ2>(),
+            Layout::IQ1S | Layout::IQ1M => of::<codes::IQ1>(),
+            Layout::Q3K => of::<codes::Q3K>(),
+            Layout::Q2K => of::<codes::Q2K>(),
+            Layout::TQ1_0 | Layout::TQ2_0 => of::<codes::Ternary>(),
+            Layout::Q2_0 => of::<codes::Q2_0>(),
+            Layout::Q1_0 => of::<codes::Q1_0>(),
             Layout::F32 | Layout::F16 | Layout::BF16 => None,
         }
     }
@@ -120,11 +188,60 @@ impl Layout {
                     Layout::Q4K => pack_q4_k(bytemuck::from_bytes(block), row, out),
                     Layout::Q5K => pack_q5_k(bytemuck::from_bytes(block), row, out),
                     Layout::Q6K => pack_q6_k(bytemuck::from_bytes(block), row, out),
+                    Layout::IQ4NL => compact::pack_iq4_nl(bytemuck::from_bytes(block), row, out),
+                    Layout::IQ4XS => compact::pack_iq4_xs(bytemuck::from_bytes(block), row, out),
+                    Layout::MXFP4 => compact::pack_mxfp4(bytemuck::from_bytes(block), row, out),
+                    Layout::NVFP4 => compact::pack_nvfp4(bytemuck::from_bytes(block), row, out),
+                    Layout::IQ3S => compact::pack_iq3::<BlockIQ3S>(bytemuck::from_bytes(block), row, out, odd_place),
+                    Layout::IQ3XXS => {
+                        compact::pack_iq3::<BlockIQ3XXS>(bytemuck::from_bytes(block), row, out, eighth_place)
+                    }
+                    Layout::IQ2S => {
+                        compact::pack_words::<BlockIQ2S>(bytemuck::from_bytes(block), row, out, two_bit_place)
+                    }
+                    Layout::IQ2XS => {
+                        compact::pack_words::<BlockIQ2XS>(bytemuck::from_bytes(block), row, out, two_bit_place)
+                    }
+                    Layout::IQ2XXS => {
+                        compact::pack_words::<BlockIQ2XXS>(bytemuck::from_bytes(block), row, out, two_bit_place)
+                    }
+                    Layout::IQ1S => {
+                        compact::pack_words::<BlockIQ1S>(bytemuck::from_bytes(block), row, out, ternary_place)
+                    }
+                    Layout::IQ1M => {
+                        compact::pack_words::<BlockIQ1M>(bytemuck::from_bytes(block), row, out, ternary_place)
+                    }
+                    Layout::Q3K => compact::pack_q3_k(bytemuck::from_bytes(block), row, out),
+                    Layout::Q2K => compact::pack_q2_k(bytemuck::from_bytes(block), row, out),
+                    Layout::TQ1_0 => compact::pack_tq1_0(bytemuck::from_bytes(block), row, out),
+                    Layout::TQ2_0 => compact::pack_tq2_0(bytemuck::from_bytes(block), row, out),
+                    Layout::Q2_0 => compact::pack_q2_0(bytemuck::from_bytes(block), row, out),
+                    Layout::Q1_0 => compact::pack_q1_0(bytemuck::from_bytes(block), row, out),
                     Layout::F32 | Layout::F16 | Layout::BF16 => unreachable!("packed by column"),
                 }
             }
         }
     }
+}
+
+/// The place of a level of IQ3_S, 1, 3, 5 … 15.
+fn odd_place(level: i8) -> u8 {
+    level.cast_unsigned() / 2
+}
+
+/// The place of a level of IQ3_XXS, 4, 12, 20 … 52, 62.
+fn eighth_place(level: i8) -> u8 {
+    (level.cast_unsigned() - 4) / 8
+}
+
+/// The place of a level of IQ2, 8, 25 and 43.
+fn two_bit_place(level: i8) -> u8 {
+    level.cast_unsigned() / 17
+}
+
+/// The place of a level of IQ1, -1, 0 and 1.
+fn ternary_place(level: i8) -> u8 {
+    (level + 1).cast_unsigned()
 }
 
 /// Columns of `BYTES`-byte numbers.

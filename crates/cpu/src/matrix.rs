@@ -84,7 +84,8 @@ fn decode_columns(format: Format, rows: &[u8], row_bytes: usize, columns: usize,
     }
 }
 
-/// Bytes that a matrix takes in the arena; 0 where it stays in place.
-pub(crate) fn arena_bytes(spec: &TensorSpec) -> usize {
-    Layout::of(spec.format).map_or(0, |layout| spec.rows.div_ceil(GROUP_ROWS) * layout.group_bytes(spec.columns))
+/// Bytes that a matrix takes in the interleaved layout of its format; `None` where it stays as the file has it, and is
+/// decoded as it is used.
+pub fn resident_bytes(spec: &TensorSpec) -> Option<usize> {
+    Layout::of(spec.format).map(|layout| spec.rows.div_ceil(GROUP_ROWS) * layout.group_bytes(spec.columns))
 }

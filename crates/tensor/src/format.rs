@@ -42,12 +42,12 @@ mod tq2_0;
 mod word_search;
 
 pub use block::{Block, Half};
-pub use grid::{IQ1_WORDS, IQ2_S_WORDS, IQ2_XS_WORDS, IQ2_XXS_WORDS, IQ3_S_WORDS, IQ3_XXS_WORDS, even_signs};
+pub use grid::{IQ3_S_LEVELS, IQ3_XXS_LEVELS, TWO_BIT_LEVELS, Words};
 pub use iq1_m::BlockIQ1M;
 pub use iq1_s::BlockIQ1S;
 pub use iq2_s::BlockIQ2S;
 pub use iq2_xs::BlockIQ2XS;
-pub use iq2_xxs::{BlockIQ2XXS, SignsAndScale};
+pub use iq2_xxs::BlockIQ2XXS;
 pub use iq3_s::BlockIQ3S;
 pub use iq3_xxs::BlockIQ3XXS;
 pub use iq4_nl::{BlockIQ4NL, IQ4_LEVELS};

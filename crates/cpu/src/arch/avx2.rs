@@ -33,16 +33,16 @@ unsafe fn dot_half(acc: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i 
     _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
-/// 16 in each byte whose bit in `mask` is set.
+/// `amount` in each byte whose bit in `mask` is set.
 #[inline(always)]
-unsafe fn sixteen_where(mask: u32) -> __m256i {
+unsafe fn where_set(mask: u32, amount: u8) -> __m256i {
     let spread = _mm256_shuffle_epi8(
         _mm256_set1_epi32(mask.cast_signed()),
         _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303),
     );
     let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
     let chosen = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
-    _mm256_and_si256(chosen, _mm256_set1_epi8(16))
+    _mm256_and_si256(chosen, _mm256_set1_epi8(amount.cast_signed()))
 }
 
 // SAFETY: each method is intrinsics of the features that `detect` has checked.
@@ -187,9 +187,29 @@ unsafe impl Isa for Avx2 {
         a.map(|half| _mm256_and_si256(_mm256_srli_epi16::<4>(half), _mm256_set1_epi8(15)))
     }
     #[inline(always)]
+    unsafe fn splat_bytes(self, byte: u8) -> Pair<__m256i> {
+        [_mm256_set1_epi8(byte.cast_signed()); 2]
+    }
+    #[inline(always)]
+    unsafe fn two_bits<const SHIFT: u32>(self, a: Pair<__m256i>) -> Pair<__m256i> {
+        let moved = match SHIFT {
+            0 => a,
+            2 => a.map(|half| _mm256_srli_epi16::<2>(half)),
+            4 => a.map(|half| _mm256_srli_epi16::<4>(half)),
+            _ => a.map(|half| _mm256_srli_epi16::<6>(half)),
+        };
+        moved.map(|half| _mm256_and_si256(half, _mm256_set1_epi8(3)))
+    }
+    #[inline(always)]
+    unsafe fn lookup(self, table: &[u8; 16], a: Pair<__m256i>) -> Pair<__m256i> {
+        let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+        a.map(|half| _mm256_shuffle_epi8(table, half))
+    }
+    #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of the mask")]
-    unsafe fn add_sixteen(self, a: Pair<__m256i>, mask: u64) -> Pair<__m256i> {
-        [_mm256_add_epi8(a[0], sixteen_where(mask as u32)), _mm256_add_epi8(a[1], sixteen_where((mask >> 32) as u32))]
+    unsafe fn add_where(self, a: Pair<__m256i>, mask: u64, amount: u8) -> Pair<__m256i> {
+        let [low, high] = [where_set(mask as u32, amount), where_set((mask >> 32) as u32, amount)];
+        [_mm256_add_epi8(a[0], low), _mm256_add_epi8(a[1], high)]
     }
     #[inline(always)]
     unsafe fn or_two_bits<const SHIFT: u32>(self, a: Pair<__m256i>, high: Pair<__m256i>) -> Pair<__m256i> {

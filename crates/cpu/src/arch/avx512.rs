@@ -159,8 +159,20 @@ unsafe impl Isa for Avx512 {
         _mm512_and_si512(_mm512_srli_epi16::<4>(a), _mm512_set1_epi8(15))
     }
     #[inline(always)]
-    unsafe fn add_sixteen(self, a: __m512i, mask: u64) -> __m512i {
-        _mm512_mask_add_epi8(a, mask, a, _mm512_set1_epi8(16))
+    unsafe fn splat_bytes(self, byte: u8) -> __m512i {
+        _mm512_set1_epi8(byte.cast_signed())
+    }
+    #[inline(always)]
+    unsafe fn two_bits<const SHIFT: u32>(self, a: __m512i) -> __m512i {
+        _mm512_and_si512(_mm512_srli_epi16::<SHIFT>(a), _mm512_set1_epi8(3))
+    }
+    #[inline(always)]
+    unsafe fn lookup(self, table: &[u8; 16], a: __m512i) -> __m512i {
+        _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), a)
+    }
+    #[inline(always)]
+    unsafe fn add_where(self, a: __m512i, mask: u64, amount: u8) -> __m512i {
+        _mm512_mask_add_epi8(a, mask, a, _mm512_set1_epi8(amount.cast_signed()))
     }
     #[inline(always)]
     unsafe fn or_two_bits<const SHIFT: u32>(self, a: __m512i, high: __m512i) -> __m512i {

@@ -198,11 +198,11 @@ unsafe fn from_i16(low: int16x8_t, high: int16x8_t) -> Four<float32x4_t> {
     ]
 }
 
-/// 16 in each byte whose bit in the two bytes of `mask` is set.
+/// `amount` in each byte whose bit in the two bytes of a mask is set.
 #[inline(always)]
-unsafe fn sixteen_where(first: uint8x8_t, second: uint8x8_t) -> uint8x16_t {
+unsafe fn where_set(first: uint8x8_t, second: uint8x8_t, amount: u8) -> uint8x16_t {
     let bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
-    vandq_u8(vtstq_u8(vcombine_u8(first, second), bit), vdupq_n_u8(16))
+    vandq_u8(vtstq_u8(vcombine_u8(first, second), bit), vdupq_n_u8(amount))
 }
 
 // SAFETY: each method is intrinsics of NEON, or of the features that `detect` has checked for `D`.
@@ -364,13 +364,32 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         map(a, |part| vshrq_n_u8::<4>(part))
     }
     #[inline(always)]
-    unsafe fn add_sixteen(self, a: Four<uint8x16_t>, mask: u64) -> Four<uint8x16_t> {
+    unsafe fn splat_bytes(self, byte: u8) -> Four<uint8x16_t> {
+        [vdupq_n_u8(byte); 4]
+    }
+    #[inline(always)]
+    unsafe fn two_bits<const SHIFT: u32>(self, a: Four<uint8x16_t>) -> Four<uint8x16_t> {
+        let moved = match SHIFT {
+            0 => a,
+            2 => map(a, |part| vshrq_n_u8::<2>(part)),
+            4 => map(a, |part| vshrq_n_u8::<4>(part)),
+            _ => map(a, |part| vshrq_n_u8::<6>(part)),
+        };
+        map(moved, |part| vandq_u8(part, vdupq_n_u8(3)))
+    }
+    #[inline(always)]
+    unsafe fn lookup(self, table: &[u8; 16], a: Four<uint8x16_t>) -> Four<uint8x16_t> {
+        let table = vld1q_u8(table.as_ptr());
+        map(a, |part| vqtbl1q_u8(table, part))
+    }
+    #[inline(always)]
+    unsafe fn add_where(self, a: Four<uint8x16_t>, mask: u64, amount: u8) -> Four<uint8x16_t> {
         let mask = vcreate_u8(mask);
         [
-            vaddq_u8(a[0], sixteen_where(vdup_lane_u8::<0>(mask), vdup_lane_u8::<1>(mask))),
-            vaddq_u8(a[1], sixteen_where(vdup_lane_u8::<2>(mask), vdup_lane_u8::<3>(mask))),
-            vaddq_u8(a[2], sixteen_where(vdup_lane_u8::<4>(mask), vdup_lane_u8::<5>(mask))),
-            vaddq_u8(a[3], sixteen_where(vdup_lane_u8::<6>(mask), vdup_lane_u8::<7>(mask))),
+            vaddq_u8(a[0], where_set(vdup_lane_u8::<0>(mask), vdup_lane_u8::<1>(mask), amount)),
+            vaddq_u8(a[1], where_set(vdup_lane_u8::<2>(mask), vdup_lane_u8::<3>(mask), amount)),
+            vaddq_u8(a[2], where_set(vdup_lane_u8::<4>(mask), vdup_lane_u8::<5>(mask), amount)),
+            vaddq_u8(a[3], where_set(vdup_lane_u8::<6>(mask), vdup_lane_u8::<7>(mask), amount)),
         ]
     }
     #[inline(always)]

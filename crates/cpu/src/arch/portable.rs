@@ -171,9 +171,21 @@ unsafe impl Isa for Portable {
         a.map(|byte| byte >> 4)
     }
     #[inline(always)]
-    unsafe fn add_sixteen(self, mut a: [u8; 64], mask: u64) -> [u8; 64] {
+    unsafe fn splat_bytes(self, byte: u8) -> [u8; 64] {
+        [byte; 64]
+    }
+    #[inline(always)]
+    unsafe fn two_bits<const SHIFT: u32>(self, a: [u8; 64]) -> [u8; 64] {
+        std::array::from_fn(|i| a[i] >> SHIFT & 3)
+    }
+    #[inline(always)]
+    unsafe fn lookup(self, table: &[u8; 16], a: [u8; 64]) -> [u8; 64] {
+        std::array::from_fn(|i| table[usize::from(a[i] & 15)])
+    }
+    #[inline(always)]
+    unsafe fn add_where(self, mut a: [u8; 64], mask: u64, amount: u8) -> [u8; 64] {
         for (i, byte) in a.iter_mut().enumerate() {
-            *byte += if mask >> i & 1 == 1 { 16 } else { 0 };
+            *byte += if mask >> i & 1 == 1 { amount } else { 0 };
         }
         a
     }

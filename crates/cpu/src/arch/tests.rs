@@ -5,6 +5,9 @@ use testkit::Random;
 
 use super::{Isa, portable};
 
+/// For lookups: no order, and up to the 127 that a dot may have.
+const TABLE: [u8; 16] = [5, 127, 0, 99, 1, 64, 33, 2, 126, 17, 80, 3, 8, 120, 61, 40];
+
 /// What the methods are given.
 struct Input {
     /// Any f32.
@@ -143,7 +146,13 @@ unsafe fn byte_operations<I: Isa>(isa: I, input: &Input, acc: I::I32, results: &
         ("load_bytes", small),
         ("low_nibbles", low),
         ("high_nibbles", high),
-        ("add_sixteen", isa.add_sixteen(low, input.mask)),
+        ("add_where", isa.add_where(low, input.mask, 16)),
+        ("splat_bytes", isa.splat_bytes(77)),
+        ("lookup", isa.lookup(&TABLE, low)),
+        ("two_bits, 0", isa.two_bits::<0>(upper)),
+        ("two_bits, 2", isa.two_bits::<2>(upper)),
+        ("two_bits, 4", isa.two_bits::<4>(upper)),
+        ("two_bits, 6", isa.two_bits::<6>(upper)),
         ("or_two_bits, 0", isa.or_two_bits::<0>(low, upper)),
         ("or_two_bits, 2", isa.or_two_bits::<2>(low, upper)),
         ("or_two_bits, 4", isa.or_two_bits::<4>(high, upper)),
@@ -245,7 +254,13 @@ fn expected(input: &Input, fused: bool) -> Results {
     bytes("load_bytes", &|at| given[at] % 128);
     bytes("low_nibbles", &|at| given[at] % 16);
     bytes("high_nibbles", &|at| given[at] / 16);
-    bytes("add_sixteen", &|at| given[at] % 16 + if input.mask >> at & 1 == 1 { 16 } else { 0 });
+    bytes("add_where", &|at| given[at] % 16 + if input.mask >> at & 1 == 1 { 16 } else { 0 });
+    bytes("splat_bytes", &|_| 77);
+    bytes("lookup", &|at| TABLE[usize::from(given[at] % 16)]);
+    bytes("two_bits, 0", &|at| upper[at] % 4);
+    bytes("two_bits, 2", &|at| upper[at] / 4 % 4);
+    bytes("two_bits, 4", &|at| upper[at] / 16 % 4);
+    bytes("two_bits, 6", &|at| upper[at] / 64);
     bytes("or_two_bits, 0", &|at| given[at] % 16 + upper[at] % 4 * 16);
     bytes("or_two_bits, 2", &|at| given[at] % 16 + upper[at] / 4 % 4 * 16);
     bytes("or_two_bits, 4", &|at| given[at] / 16 + upper[at] / 16 % 4 * 16);

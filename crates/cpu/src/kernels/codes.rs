@@ -4,9 +4,15 @@
 
 use crate::arch::Isa;
 
+mod levels;
+mod two_bits;
+
+pub(crate) use levels::{IQ3S, IQ3XXS, IQ4NL, IQ4XS, MXFP4, NVFP4};
+pub(crate) use two_bits::{IQ1, IQ2, Q1_0, Q2_0, Q2K, Q3K, Ternary};
+
 /// A layout of integer codes, as the tile kernel reads it.
 ///
-/// A value is `scale · (code - BIAS) + minimum`, with one scale for 32 inputs or, with `HALVES`, one for each 16.
+/// A value is `scale · (code - BIAS) + minimum`, with one scale and minimum for 32 inputs or, with `HALVES`, one for each 16.
 ///
 /// # Safety
 /// `header` and `record` must point at a whole header and record of the layout; see [`Isa`] for the instruction set.
@@ -23,13 +29,13 @@ pub(crate) unsafe trait Codes {
     const BYTES: bool = false;
     /// Whether values have a minimum.
     const MINIMUM: bool = false;
-    /// Whether inputs 0–15 and 16–31 have scales of their own.
+    /// Whether inputs 0–15 and 16–31 have scales and minimums of their own.
     const HALVES: bool = false;
 
     /// Sixteen rows' scales, for `half` 0 or 1 of the record.
     unsafe fn scale<I: Isa>(isa: I, header: *const u8, record: *const u8, half: usize) -> I::F32;
-    /// Sixteen rows' minimums.
-    unsafe fn minimum<I: Isa>(isa: I, _header: *const u8, _record: *const u8) -> I::F32 {
+    /// Sixteen rows' minimums, for `half` 0 or 1 of the record.
+    unsafe fn minimum<I: Isa>(isa: I, _header: *const u8, _record: *const u8, _half: usize) -> I::F32 {
         isa.splat(0.0)
     }
     /// Quads `pair` and `pair + 4`, for `pair` in 0..4.
@@ -42,11 +48,16 @@ unsafe fn nibbles<I: Isa>(isa: I, at: *const u8) -> [I::U8; 2] {
     [isa.low_nibbles(bytes), isa.high_nibbles(bytes)]
 }
 
+/// Eight masks of sixty-four bits, one for each quad, start at `masks`.
+#[inline(always)]
+unsafe fn mask(masks: *const u8, quad: usize) -> u64 {
+    u64::from_le(masks.cast::<u64>().add(quad).read_unaligned())
+}
+
 #[inline(always)]
 unsafe fn five_bits<I: Isa>(isa: I, codes: *const u8, masks: *const u8, pair: usize) -> [I::U8; 2] {
     let [low, high] = nibbles(isa, codes.add(64 * pair));
-    let mask = |quad: usize| u64::from_le(masks.cast::<u64>().add(quad).read_unaligned());
-    [isa.add_sixteen(low, mask(pair)), isa.add_sixteen(high, mask(pair + 4))]
+    [isa.add_where(low, mask(masks, pair), 16), isa.add_where(high, mask(masks, pair + 4), 16)]
 }
 
 pub(crate) struct Q8_0;
@@ -106,7 +117,7 @@ unsafe impl Codes for Q4_1 {
         isa.load_f16(record.cast())
     }
     #[inline(always)]
-    unsafe fn minimum<I: Isa>(isa: I, _header: *const u8, record: *const u8) -> I::F32 {
+    unsafe fn minimum<I: Isa>(isa: I, _header: *const u8, record: *const u8, _half: usize) -> I::F32 {
         isa.load_f16(record.add(32).cast())
     }
     #[inline(always)]
@@ -145,7 +156,7 @@ unsafe impl Codes for Q5_1 {
         isa.load_f16(record.cast())
     }
     #[inline(always)]
-    unsafe fn minimum<I: Isa>(isa: I, _header: *const u8, record: *const u8) -> I::F32 {
+    unsafe fn minimum<I: Isa>(isa: I, _header: *const u8, record: *const u8, _half: usize) -> I::F32 {
         isa.load_f16(record.add(32).cast())
     }
     #[inline(always)]
@@ -180,7 +191,7 @@ unsafe impl Codes for Q4K {
         super_scale(isa, header, record)
     }
     #[inline(always)]
-    unsafe fn minimum<I: Isa>(isa: I, header: *const u8, record: *const u8) -> I::F32 {
+    unsafe fn minimum<I: Isa>(isa: I, header: *const u8, record: *const u8, _half: usize) -> I::F32 {
         super_minimum(isa, header, record.add(16))
     }
     #[inline(always)]
@@ -202,7 +213,7 @@ unsafe impl Codes for Q5K {
         super_scale(isa, header, record)
     }
     #[inline(always)]
-    unsafe fn minimum<I: Isa>(isa: I, header: *const u8, record: *const u8) -> I::F32 {
+    unsafe fn minimum<I: Isa>(isa: I, header: *const u8, record: *const u8, _half: usize) -> I::F32 {
         super_minimum(isa, header, record.add(16))
     }
     #[inline(always)]

@@ -257,12 +257,27 @@ unsafe fn record<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
         }
     }
     if C::MINIMUM {
-        let mut minimums = scales;
+        add_minimums::<I, C, ROWS, GROUPS>(isa, headers, records, rows, sums);
+    }
+}
+
+/// Adds what the minimums of one record contribute to every sum.
+#[inline(always)]
+unsafe fn add_minimums<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
+    isa: I,
+    headers: &[*const u8; GROUPS],
+    records: &[*const u8; GROUPS],
+    rows: &[*const ActivationBlock; ROWS],
+    sums: &mut [[I::F32; GROUPS]; ROWS],
+) {
+    for half in 0..if C::HALVES { 2 } else { 1 } {
+        let mut minimums = [isa.splat(0.0); GROUPS];
         for group in 0..GROUPS {
-            minimums[group] = C::minimum(isa, headers[group], records[group]);
+            minimums[group] = C::minimum(isa, headers[group], records[group], half);
         }
         for row in 0..ROWS {
-            let scaled_sum = isa.splat((*rows[row]).scaled_sum);
+            let block = &*rows[row];
+            let scaled_sum = isa.splat(if C::HALVES { block.scaled_sum_of(half) } else { block.scaled_sum });
             for group in 0..GROUPS {
                 sums[row][group] = isa.fma(minimums[group], scaled_sum, sums[row][group]);
             }

@@ -3,20 +3,35 @@
 //! ggml defines them as tables (`ggml-common.h`). In each, words ascend when read as numbers with one digit for a level,
 //! the first the least; so a bitmap over all such numbers says which are in, and the place among them is the index.
 
+use super::block::{Block, Half};
+
+/// A block of 256 elements made of words.
+pub trait Words: Block {
+    /// What the scales are multiples of.
+    fn unit(&self) -> Half;
+
+    /// The scale of the elements from `16 * sixteen` on, as it is stored.
+    fn scale(&self, sixteen: usize) -> u8;
+
+    /// The levels of the elements from `8 * eight` on and a bit for each, the first lowest: it is negative or, in IQ1, an
+    /// eighth is subtracted.
+    fn word(&self, eight: usize) -> ([i8; 8], u8);
+}
+
 /// Levels of the two-bit codebooks.
-pub(super) const TWO_BIT_LEVELS: [i8; 3] = [8, 25, 43];
+pub const TWO_BIT_LEVELS: [i8; 3] = [8, 25, 43];
 
 /// Levels of IQ3_XXS.
-pub(super) const IQ3_XXS_LEVELS: [i8; 8] = [4, 12, 20, 28, 36, 44, 52, 62];
+pub const IQ3_XXS_LEVELS: [i8; 8] = [4, 12, 20, 28, 36, 44, 52, 62];
 
 /// Levels of IQ3_S.
-pub(super) const IQ3_S_LEVELS: [i8; 8] = [1, 3, 5, 7, 9, 11, 13, 15];
+pub const IQ3_S_LEVELS: [i8; 8] = [1, 3, 5, 7, 9, 11, 13, 15];
 
 /// Levels of the codebook of IQ1_S and IQ1_M.
 pub(super) const TERNARY_LEVELS: [i8; 3] = [-1, 0, 1];
 
 /// Words of IQ2_XXS.
-pub static IQ2_XXS_WORDS: [[i8; 8]; 256] = words(
+pub(super) static IQ2_XXS_WORDS: [[i8; 8]; 256] = words(
     &TWO_BIT_LEVELS,
     "\
      55514155014414140040414400010000004004004100040000000040000005010414110010414004054004000100005001000005000010\
@@ -37,7 +52,7 @@ pub static IQ2_XXS_WORDS: [[i8; 8]; 256] = words(
 );
 
 /// Words of IQ2_XS.
-pub static IQ2_XS_WORDS: [[i8; 8]; 512] = words(
+pub(super) static IQ2_XS_WORDS: [[i8; 8]; 512] = words(
     &TWO_BIT_LEVELS,
     "\
      55555515555414515410455555055414015010004515010414400010100005555414515110414000055414005010404000000414000150\
@@ -58,7 +73,7 @@ pub static IQ2_XS_WORDS: [[i8; 8]; 512] = words(
 );
 
 /// Words of IQ2_S.
-pub static IQ2_S_WORDS: [[i8; 8]; 1024] = words(
+pub(super) static IQ2_S_WORDS: [[i8; 8]; 1024] = words(
     &TWO_BIT_LEVELS,
     "\
      55555515555455515011555515055455415051414515010555400011110105555455555551455415055555415555414515010455400015\
@@ -79,7 +94,7 @@ pub static IQ2_S_WORDS: [[i8; 8]; 1024] = words(
 );
 
 /// Words of IQ3_XXS.
-pub static IQ3_XXS_WORDS: [[i8; 4]; 256] = words(
+pub(super) static IQ3_XXS_WORDS: [[i8; 4]; 256] = words(
     &IQ3_XXS_LEVELS,
     "\
      51a8502040000082a050225020010010512050a80028000228500200000000100080000801080082280000400040000000000002000001\
@@ -95,7 +110,7 @@ pub static IQ3_XXS_WORDS: [[i8; 4]; 256] = words(
 );
 
 /// Words of IQ3_S.
-pub static IQ3_S_WORDS: [[i8; 4]; 512] = words(
+pub(super) static IQ3_S_WORDS: [[i8; 4]; 512] = words(
     &IQ3_S_LEVELS,
     "\
      7a7532805aa0502971329822010022403a9422114aa00090802250a4015008221088214090200010410054802a00048004a00020004000\
@@ -111,7 +126,7 @@ pub static IQ3_S_WORDS: [[i8; 4]; 512] = words(
 );
 
 /// Words of IQ1_S and IQ1_M.
-pub static IQ1_WORDS: [[i8; 8]; 2048] = words(
+pub(super) static IQ1_WORDS: [[i8; 8]; 2048] = words(
     &TERNARY_LEVELS,
     "\
      555241580a2024158054138a6802a82aa180a20241580541280244545251500a20280288810080280a30a20a88bbaaa009aab0002200a0\
@@ -161,14 +176,24 @@ const fn words<const WIDTH: usize, const COUNT: usize>(levels: &[i8], bitmap: &s
 }
 
 /// Eight signs from seven: the last makes the count of set bits even.
-pub fn even_signs(seven: u8) -> u8 {
+pub(super) fn even_signs(seven: u8) -> u8 {
     seven | (seven.count_ones() as u8 & 1) << 7
 }
 
-/// Writes `scale` times the levels of `words`, negative where a bit of `signs` is set, for eight values.
-pub(super) fn decode_signed<const WIDTH: usize>(scale: f32, words: &[[i8; WIDTH]], signs: u8, values: &mut [f32]) {
-    for (index, (value, level)) in values.iter_mut().zip(words.as_flattened()).enumerate() {
-        let product = scale * f32::from(*level);
-        *value = if signs >> index & 1 == 1 { -product } else { product };
+/// Decodes words with signs; `scale` gives what the scales mean.
+pub(super) fn decode_signed<B: Words>(block: &B, values: &mut [f32], scale: impl Fn(f32) -> f32) {
+    let d = block.unit().to_f32();
+    for (eight, values) in values.chunks_exact_mut(8).enumerate() {
+        let scale = scale(f32::from(block.scale(eight / 2))) * d;
+        let (levels, signs) = block.word(eight);
+        for (index, (value, level)) in values.iter_mut().zip(levels).enumerate() {
+            let product = scale * f32::from(level);
+            *value = if signs >> index & 1 == 1 { -product } else { product };
+        }
     }
+}
+
+/// Two words of four as one.
+pub(super) fn join_words([first, second]: [[i8; 4]; 2]) -> [i8; 8] {
+    std::array::from_fn(|index| if index < 4 { first[index] } else { second[index - 4] })
 }

@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half};
+use super::grid::{IQ1_WORDS, Words};
 use super::iq1_s::decode_shifted;
 use super::scaled::{Multiples, Scaled, encode_scaled};
 use super::search::{SUPER_BLOCK, weights};
@@ -23,16 +24,21 @@ pub struct BlockIQ1M {
 
 const _: () = assert!(size_of::<BlockIQ1M>() == 56 && align_of::<BlockIQ1M>() == 1);
 
-impl BlockIQ1M {
-    /// The unit of the scales, of which each word of scales holds four bits, the first the lowest.
-    pub fn d(&self) -> Half {
+impl Words for BlockIQ1M {
+    /// Each word of scales holds four bits of it, the first the lowest.
+    fn unit(&self) -> Half {
         let four_bits = |(word, place): (&[u8; 2], u32)| u16::from(word[1] >> 4) << (4 * place);
         Half(self.scales.iter().zip(0..).map(four_bits).sum::<u16>().to_le_bytes())
     }
 
-    /// The scale of `sub_block`, 0 to 7.
-    pub fn scale(&self, sub_block: usize) -> u8 {
-        (u16::from_le_bytes(self.scales[sub_block / 4]) >> (sub_block % 4 * 3) & 7) as u8
+    fn scale(&self, sixteen: usize) -> u8 {
+        (u16::from_le_bytes(self.scales[sixteen / 4]) >> (sixteen % 4 * 3) & 7) as u8
+    }
+
+    fn word(&self, eight: usize) -> ([i8; 8], u8) {
+        let high = self.high_indices[eight / 2] >> (eight % 2 * 4);
+        let index = usize::from(self.low_indices[eight]) | usize::from(high & 7) << 8;
+        (IQ1_WORDS[index], if high >> 3 & 1 == 1 { 0xFF } else { 0 })
     }
 }
 
@@ -40,13 +46,7 @@ impl Block for BlockIQ1M {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
-        let d = self.d().to_f32();
-        for (eight, values) in values.chunks_exact_mut(8).enumerate() {
-            let scale = d * f32::from(2 * self.scale(eight / 2) + 1);
-            let high = self.high_indices[eight / 2] >> (eight % 2 * 4);
-            let index = usize::from(self.low_indices[eight]) | usize::from(high & 7) << 8;
-            decode_shifted(scale, index, high >> 3 & 1 == 1, values);
-        }
+        decode_shifted(self, values);
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {

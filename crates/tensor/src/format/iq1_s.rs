@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half};
-use super::grid::IQ1_WORDS;
+use super::grid::{IQ1_WORDS, Words};
 use super::scaled::{Multiples, Scaled, encode_scaled};
 use super::search::{SUPER_BLOCK, weights};
 use super::word_search::{SHIFT, Shifted, index_of, is_down};
@@ -23,17 +23,33 @@ pub struct BlockIQ1S {
 
 const _: () = assert!(size_of::<BlockIQ1S>() == 50 && align_of::<BlockIQ1S>() == 1);
 
+impl BlockIQ1S {
+    fn high_word(&self, sub_block: usize) -> u16 {
+        u16::from_le_bytes(self.high_words[sub_block])
+    }
+}
+
+impl Words for BlockIQ1S {
+    fn unit(&self) -> Half {
+        self.d
+    }
+
+    fn scale(&self, sixteen: usize) -> u8 {
+        (self.high_word(sixteen / 2) >> 12 & 7) as u8
+    }
+
+    fn word(&self, eight: usize) -> ([i8; 8], u8) {
+        let high = self.high_word(eight / 4);
+        let index = usize::from(self.low_indices[eight]) | usize::from(high >> (eight % 4 * 3) & 7) << 8;
+        (IQ1_WORDS[index], if high >> 15 == 1 { 0xFF } else { 0 })
+    }
+}
+
 impl Block for BlockIQ1S {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
-        let d = self.d.to_f32();
-        for (eight, values) in values.chunks_exact_mut(8).enumerate() {
-            let high = u16::from_le_bytes(self.high_words[eight / 4]);
-            let scale = d * f32::from(2 * (high >> 12 & 7) + 1);
-            let index = usize::from(self.low_indices[eight]) | usize::from(high >> (eight % 4 * 3) & 7) << 8;
-            decode_shifted(scale, index, high >> 15 == 1, values);
-        }
+        decode_shifted(self, values);
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
@@ -52,10 +68,15 @@ impl Block for BlockIQ1S {
     }
 }
 
-/// Writes `scale` times the levels of a ternary word, shifted up or down.
-pub(super) fn decode_shifted(scale: f32, index: usize, is_down: bool, values: &mut [f32]) {
-    let shift = if is_down { -SHIFT } else { SHIFT };
-    for (value, level) in values.iter_mut().zip(IQ1_WORDS[index & 0x7FF]) {
-        *value = scale * (f32::from(level) + shift);
+/// Decodes words whose levels are shifted up or down.
+pub(super) fn decode_shifted<B: Words>(block: &B, values: &mut [f32]) {
+    let d = block.unit().to_f32();
+    for (eight, values) in values.chunks_exact_mut(8).enumerate() {
+        let scale = d * f32::from(2 * block.scale(eight / 2) + 1);
+        let (levels, downs) = block.word(eight);
+        let shift = if downs == 0 { SHIFT } else { -SHIFT };
+        for (value, level) in values.iter_mut().zip(levels) {
+            *value = scale * (f32::from(level) + shift);
+        }
     }
 }

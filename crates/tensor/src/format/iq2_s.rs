@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half};
-use super::grid::{IQ2_S_WORDS, decode_signed};
+use super::grid::{IQ2_S_WORDS, Words, decode_signed};
 use super::iq2_xs::{nibble, nibbles};
 use super::scaled::{Multiples, Scaled, encode_scaled};
 use super::search::{SUPER_BLOCK, weights};
@@ -27,11 +27,19 @@ pub struct BlockIQ2S {
 
 const _: () = assert!(size_of::<BlockIQ2S>() == 82 && align_of::<BlockIQ2S>() == 1);
 
-impl BlockIQ2S {
-    /// The word of the elements from `8 * eight` on.
-    pub fn index(&self, eight: usize) -> usize {
+impl Words for BlockIQ2S {
+    fn unit(&self) -> Half {
+        self.d
+    }
+
+    fn scale(&self, sixteen: usize) -> u8 {
+        nibble(&self.scales, sixteen)
+    }
+
+    fn word(&self, eight: usize) -> ([i8; 8], u8) {
         let high = self.high_indices[eight / 4] >> (eight % 4 * 2) & 3;
-        usize::from(self.low_indices[eight]) | usize::from(high) << 8
+        let index = usize::from(self.low_indices[eight]) | usize::from(high) << 8;
+        (IQ2_S_WORDS[index], self.signs[eight])
     }
 }
 
@@ -39,11 +47,7 @@ impl Block for BlockIQ2S {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
-        let d = self.d.to_f32();
-        for (eight, values) in values.chunks_exact_mut(8).enumerate() {
-            let scale = d * (0.5 + f32::from(nibble(&self.scales, eight / 2))) * 0.25;
-            decode_signed(scale, &[IQ2_S_WORDS[self.index(eight)]], self.signs[eight], values);
-        }
+        decode_signed(self, values, |scale| (0.5 + scale) * 0.25);
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {

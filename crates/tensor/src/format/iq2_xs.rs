@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half};
-use super::grid::{IQ2_XS_WORDS, decode_signed, even_signs};
+use super::grid::{IQ2_XS_WORDS, Words, decode_signed, even_signs};
 use super::scaled::{Multiples, Scaled, encode_scaled};
 use super::search::{SUPER_BLOCK, weights};
 use super::word_search::{IQ2_XS, Signed, Signs, index_of, signs_of};
@@ -22,11 +22,18 @@ pub struct BlockIQ2XS {
 
 const _: () = assert!(size_of::<BlockIQ2XS>() == 74 && align_of::<BlockIQ2XS>() == 1);
 
-impl BlockIQ2XS {
-    /// Index and signs of the elements from `8 * eight` on.
-    pub fn word(&self, eight: usize) -> (usize, u8) {
+impl Words for BlockIQ2XS {
+    fn unit(&self) -> Half {
+        self.d
+    }
+
+    fn scale(&self, sixteen: usize) -> u8 {
+        nibble(&self.scales, sixteen)
+    }
+
+    fn word(&self, eight: usize) -> ([i8; 8], u8) {
         let word = u16::from_le_bytes(self.words[eight]);
-        (usize::from(word & 511), even_signs((word >> 9) as u8))
+        (IQ2_XS_WORDS[usize::from(word & 511)], even_signs((word >> 9) as u8))
     }
 }
 
@@ -34,12 +41,7 @@ impl Block for BlockIQ2XS {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
-        let d = self.d.to_f32();
-        for (eight, values) in values.chunks_exact_mut(8).enumerate() {
-            let scale = d * (0.5 + f32::from(nibble(&self.scales, eight / 2))) * 0.25;
-            let (index, signs) = self.word(eight);
-            decode_signed(scale, &[IQ2_XS_WORDS[index]], signs, values);
-        }
+        decode_signed(self, values, |scale| (0.5 + scale) * 0.25);
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {

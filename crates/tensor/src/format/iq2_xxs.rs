@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half};
-use super::grid::{IQ2_XXS_WORDS, decode_signed, even_signs};
+use super::grid::{IQ2_XXS_WORDS, Words, decode_signed, even_signs};
 use super::scaled::{Multiples, Scaled, encode_scaled};
 use super::search::{SUPER_BLOCK, weights};
 use super::word_search::{IQ2_XXS, Signed, Signs, index_of, signs_of};
@@ -14,25 +14,40 @@ use super::word_search::{IQ2_XXS, Signed, Signs, index_of, signs_of};
 pub struct BlockIQ2XXS {
     /// The unit of the scales.
     pub d: Half,
-    /// For each sub-block the indices of four words, then signs and scale as [`SignsAndScale`].
+    /// For each sub-block the indices of four words, then a little-endian word of 32 bits: four times seven signs
+    /// (the eighth makes them even), from below, and the scale on top.
     pub sub_blocks: [[u8; 8]; 8],
 }
 
 const _: () = assert!(size_of::<BlockIQ2XXS>() == 66 && align_of::<BlockIQ2XXS>() == 1);
 
+impl BlockIQ2XXS {
+    fn rest(&self, sub_block: usize) -> SignsAndScale {
+        let [.., a, b, c, e] = self.sub_blocks[sub_block];
+        SignsAndScale::read([a, b, c, e])
+    }
+}
+
+impl Words for BlockIQ2XXS {
+    fn unit(&self) -> Half {
+        self.d
+    }
+
+    fn scale(&self, sixteen: usize) -> u8 {
+        self.rest(sixteen / 2).scale
+    }
+
+    fn word(&self, eight: usize) -> ([i8; 8], u8) {
+        let index = self.sub_blocks[eight / 4][eight % 4];
+        (IQ2_XXS_WORDS[usize::from(index)], self.rest(eight / 4).signs[eight % 4])
+    }
+}
+
 impl Block for BlockIQ2XXS {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
-        let d = self.d.to_f32();
-        for (sub_block, values) in self.sub_blocks.iter().zip(values.chunks_exact_mut(32)) {
-            let [indices @ .., a, b, c, e] = sub_block;
-            let rest = SignsAndScale::read([*a, *b, *c, *e]);
-            let scale = d * (0.5 + f32::from(rest.scale)) * 0.25;
-            for ((index, signs), values) in indices.iter().zip(rest.signs).zip(values.chunks_exact_mut(8)) {
-                decode_signed(scale, &[IQ2_XXS_WORDS[usize::from(*index)]], signs, values);
-            }
-        }
+        decode_signed(self, values, |scale| (0.5 + scale) * 0.25);
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
@@ -54,16 +69,16 @@ impl Block for BlockIQ2XXS {
 /// Of 32 elements four times eight signs, an even number of them set, and a 4-bit scale, in 32 bits: seven signs each,
 /// from below, and the scale on top.
 #[derive(Clone, Copy)]
-pub struct SignsAndScale {
+pub(super) struct SignsAndScale {
     /// The signs of eight elements each, set where negative.
-    pub signs: [u8; 4],
+    pub(super) signs: [u8; 4],
     /// 0 to 15.
-    pub scale: u8,
+    pub(super) scale: u8,
 }
 
 impl SignsAndScale {
     /// From a little-endian word.
-    pub fn read(word: [u8; 4]) -> Self {
+    pub(super) fn read(word: [u8; 4]) -> Self {
         let word = u32::from_le_bytes(word);
         let signs = std::array::from_fn(|eight| even_signs((word >> (7 * eight) & 127) as u8));
         Self { signs, scale: (word >> 28) as u8 }

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half};
-use super::grid::{IQ3_S_WORDS, decode_signed};
+use super::grid::{IQ3_S_WORDS, Words, decode_signed, join_words};
 use super::iq2_xs::{nibble, nibbles};
 use super::scaled::{Multiples, Scaled, encode_scaled};
 use super::search::{SUPER_BLOCK, weights};
@@ -27,11 +27,21 @@ pub struct BlockIQ3S {
 
 const _: () = assert!(size_of::<BlockIQ3S>() == 110 && align_of::<BlockIQ3S>() == 1);
 
-impl BlockIQ3S {
-    /// The word of the elements from `4 * four` on.
-    pub fn index(&self, four: usize) -> usize {
-        let high = self.high_indices[four / 8] >> (four % 8) & 1;
-        usize::from(self.low_indices[four]) | usize::from(high) << 8
+impl Words for BlockIQ3S {
+    fn unit(&self) -> Half {
+        self.d
+    }
+
+    fn scale(&self, sixteen: usize) -> u8 {
+        nibble(&self.scales, sixteen / 2)
+    }
+
+    fn word(&self, eight: usize) -> ([i8; 8], u8) {
+        let index = |four: usize| {
+            let high = self.high_indices[four / 8] >> (four % 8) & 1;
+            usize::from(self.low_indices[four]) | usize::from(high) << 8
+        };
+        (join_words([0, 1].map(|word| IQ3_S_WORDS[index(2 * eight + word)])), self.signs[eight])
     }
 }
 
@@ -39,12 +49,7 @@ impl Block for BlockIQ3S {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
-        let d = self.d.to_f32();
-        for (eight, values) in values.chunks_exact_mut(8).enumerate() {
-            let scale = d * (1.0 + 2.0 * f32::from(nibble(&self.scales, eight / 4)));
-            let words = [0, 1].map(|word| IQ3_S_WORDS[self.index(2 * eight + word)]);
-            decode_signed(scale, &words, self.signs[eight], values);
-        }
+        decode_signed(self, values, |scale| 1.0 + 2.0 * scale);
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {

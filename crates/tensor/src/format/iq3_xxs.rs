@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half};
-use super::grid::{IQ3_XXS_WORDS, decode_signed};
+use super::grid::{IQ3_XXS_WORDS, Words, decode_signed, join_words};
 use super::iq2_xxs::SignsAndScale;
 use super::scaled::{Multiples, Scaled, encode_scaled};
 use super::search::{SUPER_BLOCK, weights};
@@ -17,26 +17,32 @@ pub struct BlockIQ3XXS {
     pub d: Half,
     /// For four elements the index of their word.
     pub indices: [u8; 64],
-    /// For each sub-block its signs and scale, as [`SignsAndScale`].
+    /// For each sub-block its signs and scale, as in IQ2_XXS.
     pub signs_and_scales: [[u8; 4]; 8],
 }
 
 const _: () = assert!(size_of::<BlockIQ3XXS>() == 98 && align_of::<BlockIQ3XXS>() == 1);
 
+impl Words for BlockIQ3XXS {
+    fn unit(&self) -> Half {
+        self.d
+    }
+
+    fn scale(&self, sixteen: usize) -> u8 {
+        SignsAndScale::read(self.signs_and_scales[sixteen / 2]).scale
+    }
+
+    fn word(&self, eight: usize) -> ([i8; 8], u8) {
+        let words = [0, 1].map(|word| IQ3_XXS_WORDS[usize::from(self.indices[2 * eight + word])]);
+        (join_words(words), SignsAndScale::read(self.signs_and_scales[eight / 4]).signs[eight % 4])
+    }
+}
+
 impl Block for BlockIQ3XXS {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
-        let d = self.d.to_f32();
-        for (sub_block, values) in values.chunks_exact_mut(32).enumerate() {
-            let rest = SignsAndScale::read(self.signs_and_scales[sub_block]);
-            let scale = d * (0.5 + f32::from(rest.scale)) * 0.5;
-            let indices = self.indices[8 * sub_block..][..8].chunks_exact(2);
-            for ((pair, signs), values) in indices.zip(rest.signs).zip(values.chunks_exact_mut(8)) {
-                let words = [pair[0], pair[1]].map(|index| IQ3_XXS_WORDS[usize::from(index)]);
-                decode_signed(scale, &words, signs, values);
-            }
-        }
+        decode_signed(self, values, |scale| (0.5 + scale) * 0.5);
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {

@@ -18,13 +18,20 @@ pub struct BlockQ2_0 {
 
 const _: () = assert!(size_of::<BlockQ2_0>() == 18 && align_of::<BlockQ2_0>() == 1);
 
+impl BlockQ2_0 {
+    /// The code of `element`, 0 to 3.
+    pub fn code(&self, element: usize) -> u8 {
+        self.codes[element / 4] >> (element % 4 * 2) & 3
+    }
+}
+
 impl Block for BlockQ2_0 {
     const ELEMENTS: usize = 64;
 
     fn decode(&self, values: &mut [f32]) {
         let d = self.d.to_f32();
         for (index, value) in values.iter_mut().enumerate() {
-            *value = (f32::from(self.codes[index / 4] >> (index % 4 * 2) & 3) - 1.0) * d;
+            *value = (f32::from(self.code(index)) - 1.0) * d;
         }
     }
 

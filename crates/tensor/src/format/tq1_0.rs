@@ -25,15 +25,23 @@ const _: () = assert!(size_of::<BlockTQ1_0>() == 54 && align_of::<BlockTQ1_0>() 
 /// Runs of bytes with the same count of digits: first byte, bytes, digits.
 const RUNS: [(usize, usize, usize); 3] = [(0, 32, 5), (32, 16, 5), (48, 4, 4)];
 
+impl BlockTQ1_0 {
+    /// The digits of all elements, 0 to 2.
+    pub fn digits(&self) -> impl Iterator<Item = u8> {
+        places().map(|(byte, place)| {
+            let byte = if byte < 48 { self.fives[byte] } else { self.fours[byte - 48] };
+            let shifted = byte.wrapping_mul(3_u8.pow(place));
+            ((u16::from(shifted) * 3) >> 8) as u8
+        })
+    }
+}
+
 impl Block for BlockTQ1_0 {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
         let d = self.d.to_f32();
-        for (value, (byte, place)) in values.iter_mut().zip(places()) {
-            let byte = if byte < 48 { self.fives[byte] } else { self.fours[byte - 48] };
-            let shifted = byte.wrapping_mul(3_u8.pow(place));
-            let digit = (u16::from(shifted) * 3) >> 8;
+        for (value, digit) in values.iter_mut().zip(self.digits()) {
             *value = (f32::from(digit) - 1.0) * d;
         }
     }

@@ -19,14 +19,21 @@ pub struct BlockTQ2_0 {
 
 const _: () = assert!(size_of::<BlockTQ2_0>() == 66 && align_of::<BlockTQ2_0>() == 1);
 
+impl BlockTQ2_0 {
+    /// The code of `element`, 0 to 3.
+    pub fn code(&self, element: usize) -> u8 {
+        let (byte, shift) = two_bits(element);
+        self.codes[byte] >> shift & 3
+    }
+}
+
 impl Block for BlockTQ2_0 {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
         let d = self.d.to_f32();
         for (index, value) in values.iter_mut().enumerate() {
-            let (byte, shift) = two_bits(index);
-            *value = (f32::from(self.codes[byte] >> shift & 3) - 1.0) * d;
+            *value = (f32::from(self.code(index)) - 1.0) * d;
         }
     }
 
