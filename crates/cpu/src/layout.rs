@@ -3,7 +3,8 @@
 //! Per sixteen rows and 32 inputs a *record* holds the rows' scales, then their codes as quads: four neighbouring inputs
 //! of row 0, the same four of row 1, and so on, so that one 64-byte load is sixteen rows by four inputs. Formats of
 //! 256-element blocks put a *header* with the block scales before their eight records. Rows past the end are zero.
-//! Sizes equal the file's, but for Q4K and Q5K, whose 6-bit scales are widened to bytes (+2.8 % and +2.3 %).
+//! Sizes equal the file's where codes and scales stay as they are; scales that are widened to bytes or halves add up to 4 %
+//! (NVFP4 11 %), and words of codebooks written out as codes of 3 or 4 bits a quarter (IQ3_S) to more than once again (IQ1_S).
 
 use tensor::Format;
 use tensor::format::{

@@ -2,22 +2,25 @@
 //!
 //!     cargo run --release -p metallic-cpu --example formats_table
 //!
-//! One thread; each speed is the best of several runs. It compares with no other program: `tools/compare_encoders.py` does.
+//! One thread; each speed is the best of several runs. A few minutes. It compares with no other program: `tools/compare_encoders.py` does.
 
+use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Instant;
 
 use metallic_cpu::resident_bytes;
 use program::TensorSpec;
-use tensor::{Codec, FORMATS, FormatInfo};
+use tensor::{Codec, FORMATS, Format, FormatInfo};
 use testkit::Random;
+
+mod product;
 
 const ROWS: usize = 64;
 const COLUMNS: usize = 1024;
 const RUNS: usize = 5;
 
-fn main() -> std::io::Result<()> {
+fn main() -> Result<(), Box<dyn Error>> {
     let mut random = Random::new(1);
     let normal = |random: &mut Random| {
         // Box and Muller.
@@ -37,15 +40,23 @@ fn main() -> std::io::Result<()> {
 
     let mut table = String::from(
         "| type | id | bits per weight | on the CPU | memory, of the file | error, normal | error, heavy tails | \
-         with importances | decode, GB/s | encode, MB/s |\n|---|---|---|---|---|---|---|---|---|---|\n",
+         with importances | decode, GB/s | encode, MB/s | one row, GB/s | 128 rows, Gop/s |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
-    for row in FORMATS.iter().filter(|row| row.format.is_quantised()) {
+    for row in FORMATS.iter().filter(|row| is_weight(row.format)) {
         if let Some(codec) = row.codec {
+            let speed = product::measure(row.format, codec)?;
             let line = line(row, codec, [&gauss, &heavy], &importances);
-            writeln!(table, "{line}").map_err(std::io::Error::other)?;
+            writeln!(table, "{line} {:.1} | {:.0} |", speed.one_row, speed.many_rows)?;
         }
     }
-    std::io::stdout().write_all(table.as_bytes())
+    std::io::stdout().write_all(table.as_bytes())?;
+    Ok(())
+}
+
+/// Formats that files store weights in: not those of activations, nor plain numbers.
+fn is_weight(format: Format) -> bool {
+    format.is_quantised() && !matches!(format, Format::Q8_1 | Format::Q8_K)
 }
 
 fn line(row: &FormatInfo, codec: Codec, sources: [&[f32]; 2], importances: &[f32]) -> String {
