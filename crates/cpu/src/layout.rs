@@ -8,8 +8,7 @@
 
 use tensor::Format;
 use tensor::format::{
-    BlockIQ1M, BlockIQ1S, BlockIQ2S, BlockIQ2XS, BlockIQ2XXS, BlockIQ3S, BlockIQ3XXS, BlockQ4_0, BlockQ4_1, BlockQ4K,
-    BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, Half, SixBitPairs,
+    BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, Half, SixBitPairs,
 };
 
 use crate::kernels::codes::{self, Codes};
@@ -193,25 +192,13 @@ impl Layout {
                     Layout::IQ4XS => compact::pack_iq4_xs(bytemuck::from_bytes(block), row, out),
                     Layout::MXFP4 => compact::pack_mxfp4(bytemuck::from_bytes(block), row, out),
                     Layout::NVFP4 => compact::pack_nvfp4(bytemuck::from_bytes(block), row, out),
-                    Layout::IQ3S => compact::pack_iq3::<BlockIQ3S>(bytemuck::from_bytes(block), row, out, odd_place),
-                    Layout::IQ3XXS => {
-                        compact::pack_iq3::<BlockIQ3XXS>(bytemuck::from_bytes(block), row, out, eighth_place)
-                    }
-                    Layout::IQ2S => {
-                        compact::pack_words::<BlockIQ2S>(bytemuck::from_bytes(block), row, out, two_bit_place)
-                    }
-                    Layout::IQ2XS => {
-                        compact::pack_words::<BlockIQ2XS>(bytemuck::from_bytes(block), row, out, two_bit_place)
-                    }
-                    Layout::IQ2XXS => {
-                        compact::pack_words::<BlockIQ2XXS>(bytemuck::from_bytes(block), row, out, two_bit_place)
-                    }
-                    Layout::IQ1S => {
-                        compact::pack_words::<BlockIQ1S>(bytemuck::from_bytes(block), row, out, ternary_place)
-                    }
-                    Layout::IQ1M => {
-                        compact::pack_words::<BlockIQ1M>(bytemuck::from_bytes(block), row, out, ternary_place)
-                    }
+                    Layout::IQ3S => compact::pack_iq3_s(bytemuck::from_bytes(block), row, out),
+                    Layout::IQ3XXS => compact::pack_iq3_xxs(bytemuck::from_bytes(block), row, out),
+                    Layout::IQ2S => compact::pack_iq2_s(bytemuck::from_bytes(block), row, out),
+                    Layout::IQ2XS => compact::pack_iq2_xs(bytemuck::from_bytes(block), row, out),
+                    Layout::IQ2XXS => compact::pack_iq2_xxs(bytemuck::from_bytes(block), row, out),
+                    Layout::IQ1S => compact::pack_iq1_s(bytemuck::from_bytes(block), row, out),
+                    Layout::IQ1M => compact::pack_iq1_m(bytemuck::from_bytes(block), row, out),
                     Layout::Q3K => compact::pack_q3_k(bytemuck::from_bytes(block), row, out),
                     Layout::Q2K => compact::pack_q2_k(bytemuck::from_bytes(block), row, out),
                     Layout::TQ1_0 => compact::pack_tq1_0(bytemuck::from_bytes(block), row, out),
@@ -223,26 +210,6 @@ impl Layout {
             }
         }
     }
-}
-
-/// The place of a level of IQ3_S, 1, 3, 5 … 15.
-fn odd_place(level: i8) -> u8 {
-    level.cast_unsigned() / 2
-}
-
-/// The place of a level of IQ3_XXS, 4, 12, 20 … 52, 62.
-fn eighth_place(level: i8) -> u8 {
-    (level.cast_unsigned() - 4) / 8
-}
-
-/// The place of a level of IQ2, 8, 25 and 43.
-fn two_bit_place(level: i8) -> u8 {
-    level.cast_unsigned() / 17
-}
-
-/// The place of a level of IQ1, -1, 0 and 1.
-fn ternary_place(level: i8) -> u8 {
-    (level + 1).cast_unsigned()
 }
 
 /// Columns of `BYTES`-byte numbers.

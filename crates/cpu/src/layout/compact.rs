@@ -4,8 +4,8 @@
 //! cost a gather for each four or eight inputs, which is several times slower than reading the codes.
 
 use tensor::format::{
-    BlockIQ4NL, BlockIQ4XS, BlockMXFP4, BlockNVFP4, BlockQ1_0, BlockQ2_0, BlockQ2K, BlockQ3K, BlockTQ1_0, BlockTQ2_0,
-    Words,
+    BlockIQ1M, BlockIQ1S, BlockIQ2S, BlockIQ2XS, BlockIQ2XXS, BlockIQ3S, BlockIQ3XXS, BlockIQ4NL, BlockIQ4XS,
+    BlockMXFP4, BlockNVFP4, BlockQ1_0, BlockQ2_0, BlockQ2K, BlockQ3K, BlockTQ1_0, BlockTQ2_0, Half, Words,
 };
 
 use super::{put_fifth_bits, put_half, put_nibbles, put_quad};
@@ -47,7 +47,7 @@ pub(super) fn pack_nvfp4(block: &BlockNVFP4, row: usize, out: &mut [u8]) {
     for (record, out) in out.chunks_exact_mut(320).enumerate() {
         for half in 0..2 {
             // Three bits of mantissa and no sign: every scale is an f16.
-            put_half(out, 32 * half, row, tensor::format::Half::from_f32(block.scale(2 * record + half)));
+            put_half(out, 32 * half, row, Half::from_f32(block.scale(2 * record + half)));
         }
         let codes = &block.codes[16 * record..][..16];
         let code = |i: usize| codes[i / 16 * 8 + i % 8] >> (i % 16 / 8 * 4) & 15;
@@ -55,8 +55,48 @@ pub(super) fn pack_nvfp4(block: &BlockNVFP4, row: usize, out: &mut [u8]) {
     }
 }
 
+pub(super) fn pack_iq3_s(block: &BlockIQ3S, row: usize, out: &mut [u8]) {
+    // 1, 3, 5 … 15.
+    pack_iq3(block, row, out, |level| level.cast_unsigned() / 2);
+}
+
+pub(super) fn pack_iq3_xxs(block: &BlockIQ3XXS, row: usize, out: &mut [u8]) {
+    // 4, 12, 20 … 52, 62.
+    pack_iq3(block, row, out, |level| (level.cast_unsigned() - 4) / 8);
+}
+
+pub(super) fn pack_iq2_s(block: &BlockIQ2S, row: usize, out: &mut [u8]) {
+    pack_words(block, row, out, two_bit_place);
+}
+
+pub(super) fn pack_iq2_xs(block: &BlockIQ2XS, row: usize, out: &mut [u8]) {
+    pack_words(block, row, out, two_bit_place);
+}
+
+pub(super) fn pack_iq2_xxs(block: &BlockIQ2XXS, row: usize, out: &mut [u8]) {
+    pack_words(block, row, out, two_bit_place);
+}
+
+pub(super) fn pack_iq1_s(block: &BlockIQ1S, row: usize, out: &mut [u8]) {
+    pack_words(block, row, out, ternary_place);
+}
+
+pub(super) fn pack_iq1_m(block: &BlockIQ1M, row: usize, out: &mut [u8]) {
+    pack_words(block, row, out, ternary_place);
+}
+
+/// The place of a level of IQ2: 8, 25 or 43.
+fn two_bit_place(level: i8) -> u8 {
+    level.cast_unsigned() / 17
+}
+
+/// The place of a level of IQ1: -1, 0 or 1.
+fn ternary_place(level: i8) -> u8 {
+    (level + 1).cast_unsigned()
+}
+
 /// IQ3: for each input three bits of magnitude and its sign; `magnitude` finds a level's place.
-pub(super) fn pack_iq3<B: Words>(block: &B, row: usize, out: &mut [u8], magnitude: impl Fn(i8) -> u8) {
+fn pack_iq3<B: Words>(block: &B, row: usize, out: &mut [u8], magnitude: impl Fn(i8) -> u8) {
     put_half(out, 0, row, block.unit());
     for (sub, record) in out[32..].chunks_exact_mut(272).enumerate() {
         record[row] = 2 * block.scale(2 * sub) + 1;
@@ -70,7 +110,7 @@ pub(super) fn pack_iq3<B: Words>(block: &B, row: usize, out: &mut [u8], magnitud
 }
 
 /// IQ2 and IQ1: for each input two bits of level, whose place `level` finds, and a bit in a mask.
-pub(super) fn pack_words<B: Words>(block: &B, row: usize, out: &mut [u8], level: impl Fn(i8) -> u8) {
+fn pack_words<B: Words>(block: &B, row: usize, out: &mut [u8], level: impl Fn(i8) -> u8) {
     put_half(out, 0, row, block.unit());
     for (sub, record) in out[32..].chunks_exact_mut(224).enumerate() {
         for half in 0..2 {
