@@ -2,14 +2,17 @@
 
 pub(crate) mod attention;
 pub(crate) mod codes;
+pub(crate) mod decode;
 pub(crate) mod tile;
 pub(crate) mod vector;
 
 use program::Activation;
+use tensor::Format;
 
 use crate::activations::ActivationBlock;
 use crate::arch::Level;
 use crate::kernels::attention::PageFn;
+use crate::kernels::decode::DecodeFn;
 use crate::kernels::tile::TileFn;
 use crate::layout::Layout;
 
@@ -32,6 +35,8 @@ pub(crate) struct Kernels {
     pub(crate) gate: fn(Activation) -> unsafe fn(*mut f32, *const f32),
     /// f32 to f16: input, count, output.
     pub(crate) to_f16: unsafe fn(*const f32, usize, *mut u16),
+    /// Decoding of the file's blocks, for the formats that have it.
+    pub(crate) decode: fn(Format) -> Option<DecodeFn>,
 }
 
 macro_rules! kernels {
@@ -40,16 +45,19 @@ macro_rules! kernels {
             //! Entry points compiled for one instruction set.
 
             use program::Activation;
+            use tensor::Format;
+            use tensor::format::{BlockQ4_0, BlockQ4K, BlockQ6K, BlockQ8_0};
 
             use crate::activations::ActivationBlock;
             use crate::kernels::attention::{PageArgs, page};
             use crate::kernels::codes::*;
+            use crate::kernels::decode::{Decode, DecodeFn, decode};
             use crate::kernels::tile::{TileArgs, TileFn, TileOutput, tile_bf16, tile_codes, tile_f16, tile_f32};
             use crate::kernels::vector;
             use crate::layout::Layout;
 
             pub(super) fn table(_proof: $token) -> super::Kernels {
-                super::Kernels { tile, page: page_entry, norm, quantize, gate, to_f16 }
+                super::Kernels { tile, page: page_entry, norm, quantize, gate, to_f16, decode: decoder }
             }
 
             fn tile(layout: Layout) -> TileFn {
@@ -69,7 +77,8 @@ macro_rules! kernels {
                     Layout::IQ3S => codes::<IQ3S>,
                     Layout::IQ3XXS => codes::<IQ3XXS>,
                     Layout::IQ2S | Layout::IQ2XS | Layout::IQ2XXS => codes::<IQ2>,
-                    Layout::IQ1S | Layout::IQ1M => codes::<IQ1>,
+                    Layout::IQ1S => codes::<IQ1S>,
+                    Layout::IQ1M => codes::<IQ1M>,
                     Layout::Q3K => codes::<Q3K>,
                     Layout::Q2K => codes::<Q2K>,
                     Layout::TQ1_0 | Layout::TQ2_0 => codes::<Ternary>,
@@ -78,6 +87,16 @@ macro_rules! kernels {
                     Layout::F32 => f32_entry,
                     Layout::F16 => f16_entry,
                     Layout::BF16 => bf16_entry,
+                }
+            }
+
+            fn decoder(format: Format) -> Option<DecodeFn> {
+                match format {
+                    Format::Q8_0 => Some(blocks::<BlockQ8_0>),
+                    Format::Q4_0 => Some(blocks::<BlockQ4_0>),
+                    Format::Q4_K => Some(blocks::<BlockQ4K>),
+                    Format::Q6_K => Some(blocks::<BlockQ6K>),
+                    _ => None,
                 }
             }
 
@@ -92,6 +111,11 @@ macro_rules! kernels {
             unsafe fn codes<C: Codes>(args: &TileArgs, out: &mut TileOutput) {
                 // SAFETY: the caller's contract is the callee's.
                 unsafe { tile_codes::<_, C>($make, args, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn blocks<B: Decode>(blocks: *const u8, count: usize, out: *mut f32) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { decode::<_, B>($make, blocks, count, out) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn f32_entry(args: &TileArgs, out: &mut TileOutput) {

@@ -4,7 +4,7 @@
 //! of row 0, the same four of row 1, and so on, so that one 64-byte load is sixteen rows by four inputs. Formats of
 //! 256-element blocks put a *header* with the block scales before their eight records. Rows past the end are zero.
 //! Sizes equal the file's where codes and scales stay as they are; scales that are widened to bytes or halves add up to 4 %
-//! (NVFP4 11 %), and words of codebooks written out as codes of 3 or 4 bits a quarter (IQ3_S) to more than once again (IQ1_S).
+//! (NVFP4 11 %), and words of codebooks written out as codes of 3 or 4 bits a quarter (IQ3_S) to nine tenths (IQ1_M).
 
 use tensor::Format;
 use tensor::format::{
@@ -51,18 +51,18 @@ pub(crate) enum Layout {
     IQ3S,
     /// As IQ3S.
     IQ3XXS,
-    /// Header 16 × f16 unit; record 2 × 16 × i8 scale (inputs 0–15, 16–31), eight 64-bit masks of signs, two 64-byte planes
-    /// of magnitudes.
+    /// Header 16 × f16 unit; record 16 bytes of scale (inputs 0–15 below 16–31), eight 64-bit masks of signs, two 64-byte
+    /// planes of magnitudes.
     IQ2S,
     /// As IQ2S.
     IQ2XS,
     /// As IQ2S.
     IQ2XXS,
-    /// As IQ2S, with levels and masks of shifts.
+    /// Header 16 × f16 unit; record 16 × i8 scale with the sign of the shift, two planes of levels.
     IQ1S,
-    /// As IQ1S.
+    /// As IQ2S, with levels and masks of shifts.
     IQ1M,
-    /// As IQ2S, with masks of third bits.
+    /// Header 16 × f16 unit; record 2 × 16 × i8 scale (inputs 0–15, 16–31), eight 64-bit masks of third bits, two planes.
     Q3K,
     /// Header 16 × f16 scale, 16 × f16 minimum; record 2 × 16 bytes of scale below minimum, two planes.
     Q2K,
@@ -139,7 +139,8 @@ impl Layout {
             Layout::IQ3S => of::<codes::IQ3S>(),
             Layout::IQ3XXS => of::<codes::IQ3XXS>(),
             Layout::IQ2S | Layout::IQ2XS | Layout::IQ2XXS => of::<codes::IQ2>(),
-            Layout::IQ1S | Layout::IQ1M => of::<codes::IQ1>(),
+            Layout::IQ1S => of::<codes::IQ1S>(),
+            Layout::IQ1M => of::<codes::IQ1M>(),
             Layout::Q3K => of::<codes::Q3K>(),
             Layout::Q2K => of::<codes::Q2K>(),
             Layout::TQ1_0 | Layout::TQ2_0 => of::<codes::Ternary>(),

@@ -8,7 +8,7 @@ mod levels;
 mod two_bits;
 
 pub(crate) use levels::{IQ3S, IQ3XXS, IQ4NL, IQ4XS, MXFP4, NVFP4};
-pub(crate) use two_bits::{IQ1, IQ2, Q1_0, Q2_0, Q2K, Q3K, Ternary};
+pub(crate) use two_bits::{IQ1M, IQ1S, IQ2, Q1_0, Q2_0, Q2K, Q3K, Ternary};
 
 /// A layout of integer codes, as the tile kernel reads it.
 ///

@@ -78,7 +78,13 @@ pub(super) fn pack_iq2_xxs(block: &BlockIQ2XXS, row: usize, out: &mut [u8]) {
 }
 
 pub(super) fn pack_iq1_s(block: &BlockIQ1S, row: usize, out: &mut [u8]) {
-    pack_words(block, row, out, ternary_place);
+    put_half(out, 0, row, block.unit());
+    for (sub, record) in out[32..].chunks_exact_mut(144).enumerate() {
+        let words = [0, 1, 2, 3].map(|eight| block.word(4 * sub + eight));
+        let scale = 2 * block.scale(2 * sub).cast_signed() + 1;
+        record[row] = if words[0].1 == 0 { scale } else { -scale }.cast_unsigned();
+        put_two_bits(record, 16, row, &std::array::from_fn(|i| ternary_place(words[i / 8].0[i % 8])));
+    }
 }
 
 pub(super) fn pack_iq1_m(block: &BlockIQ1M, row: usize, out: &mut [u8]) {
@@ -109,16 +115,14 @@ fn pack_iq3<B: Words>(block: &B, row: usize, out: &mut [u8], magnitude: impl Fn(
     }
 }
 
-/// IQ2 and IQ1: for each input two bits of level, whose place `level` finds, and a bit in a mask.
+/// IQ2 and IQ1_M: for each input two bits of level, whose place `level` finds, and a bit in a mask.
 fn pack_words<B: Words>(block: &B, row: usize, out: &mut [u8], level: impl Fn(i8) -> u8) {
     put_half(out, 0, row, block.unit());
-    for (sub, record) in out[32..].chunks_exact_mut(224).enumerate() {
-        for half in 0..2 {
-            record[16 * half + row] = 2 * block.scale(2 * sub + half) + 1;
-        }
+    for (sub, record) in out[32..].chunks_exact_mut(208).enumerate() {
+        record[row] = block.scale(2 * sub) | block.scale(2 * sub + 1) << 4;
         let words = [0, 1, 2, 3].map(|eight| block.word(4 * sub + eight));
-        put_fifth_bits(record, 32, row, u32::from_le_bytes(words.map(|(_, bits)| bits)));
-        put_two_bits(record, 96, row, &std::array::from_fn(|i| level(words[i / 8].0[i % 8])));
+        put_fifth_bits(record, 16, row, u32::from_le_bytes(words.map(|(_, bits)| bits)));
+        put_two_bits(record, 80, row, &std::array::from_fn(|i| level(words[i / 8].0[i % 8])));
     }
 }
 

@@ -4,6 +4,7 @@ use program::{Embed, Norm, RopeKind, RopeStore, Unit};
 
 use super::Walk;
 use crate::kernels::attention::PAGE;
+use crate::kernels::decode::Decoder;
 
 impl Walk<'_> {
     /// Cosines and sines of every row for every rope table: (tables, rows, 2, pairs).
@@ -34,13 +35,19 @@ impl Walk<'_> {
         let spec = exe.program.tensor(index);
         let table = exe.weights[index.0 as usize].table.as_ref().expect("checked before the pass");
         let codec = spec.format.codec().expect("the program builder refuses formats without a codec");
+        let decoder = Decoder::of(&exe.kernels, spec.format);
         let (rows, width) = (pass.input.rows(), exe.program.sizes.hidden);
         self.phase(rows, self.row_chunk(rows), |_, chunk| {
             for row in chunk {
                 // SAFETY: this row was claimed by this thread.
                 let out = unsafe { exe.scratch.hidden.slice_mut(row * width, width) };
                 let at = pass.input.tokens[row] as usize * spec.row_bytes();
-                (codec.decode)(&table[at..at + spec.row_bytes()], out);
+                let blocks = &table[at..at + spec.row_bytes()];
+                // The same bits either way.
+                match decoder {
+                    Some(decoder) => decoder.decode(blocks, out),
+                    None => (codec.decode)(blocks, out),
+                }
                 if step.scale != 1.0 {
                     out.iter_mut().for_each(|value| *value *= step.scale);
                 }

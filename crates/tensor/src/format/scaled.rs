@@ -117,13 +117,13 @@ fn assign<const SUB_BLOCKS: usize, C: Codebook>(
         let ratio = if unit == 0.0 { 0.0 } else { target / unit };
         let mut least = f32::INFINITY;
         let mut chosen = Moments::default();
-        for candidate in multiples.near(ratio) {
+        for (place, candidate) in multiples.near(ratio).into_iter().enumerate() {
             let multiple = multiples.at(candidate);
             book.quantise(values, weights, unit * multiple, codes, levels);
             let found = Moments::of(values, weights, levels);
             let error = found.error(unit * multiple);
             // The first is taken whatever its error, which may be no number.
-            if error < least || candidate == multiples.near(ratio)[0] && least == f32::INFINITY {
+            if place == 0 || error < least {
                 (least, chosen) = (error, found.times(multiple));
                 scaled.scales[index] = candidate;
                 scaled.codes[index * length / C::WIDTH..][..codes.len()].copy_from_slice(codes);

@@ -98,8 +98,8 @@ pub(super) enum Signs {
 
 /// Eight values as signs and words of magnitudes. The code has the signs in its upper eight bits, then, from below, the
 /// words' indices in [`INDEX_BITS`] each.
-pub(super) struct Signed<const WIDTH: usize> {
-    pub(super) search: &'static WordSearch<WIDTH>,
+pub(super) struct Signed<const WORD: usize> {
+    pub(super) search: &'static WordSearch<WORD>,
     pub(super) signs: Signs,
 }
 
@@ -116,7 +116,7 @@ pub(super) fn signs_of(code: u32) -> u8 {
     (code >> 24) as u8
 }
 
-impl<const WIDTH: usize> Codebook for Signed<WIDTH> {
+impl<const WORD: usize> Codebook for Signed<WORD> {
     const WIDTH: usize = 8;
 
     fn quantise(&self, values: &[f32], weights: &[f32], scale: f32, codes: &mut [u32], levels: &mut [f32]) {
@@ -132,11 +132,11 @@ impl<const WIDTH: usize> Codebook for Signed<WIDTH> {
                 magnitudes[least] = -magnitudes[least];
             }
             *code = u32::from(signs) << 24;
-            let words = magnitudes.chunks_exact(WIDTH).zip(weights.chunks_exact(WIDTH));
+            let words = magnitudes.chunks_exact(WORD).zip(weights.chunks_exact(WORD));
             for (word, (magnitudes, weights)) in words.enumerate() {
                 let index = self.search.nearest(magnitudes, weights, scale);
                 *code |= u32::from(index) << (INDEX_BITS * word);
-                levels[WIDTH * word..][..WIDTH].copy_from_slice(&self.search.words[usize::from(index)]);
+                levels[WORD * word..][..WORD].copy_from_slice(&self.search.words[usize::from(index)]);
             }
             for (index, level) in levels.iter_mut().enumerate() {
                 *level = if signs >> index & 1 == 1 { -*level } else { *level };

@@ -25,26 +25,23 @@ unsafe fn two_bits<I: Isa, const PAIR: usize>(isa: I, planes: *const u8) -> [I::
 /// Header 16 × f16 scale, 16 × f16 minimum; record 2 × 16 bytes (inputs 0–15, 16–31) of scale below minimum, two planes.
 pub(crate) struct Q2K;
 /// Header 16 × f16 unit; record 2 × 16 × i8 scale (inputs 0–15, 16–31), eight 64-bit masks of third bits, two planes.
-pub(crate) struct Masked<T>(PhantomData<T>);
+pub(crate) struct Q3K;
+/// Header 16 × f16 unit; record 16 bytes of scale (inputs 0–15 below 16–31), eight 64-bit masks of third bits, two planes.
+pub(crate) struct Words<T>(PhantomData<T>);
+/// Header 16 × f16 unit; record 16 × i8 scale, negative where an eighth is subtracted, two planes.
+pub(crate) struct IQ1S;
 /// Header 16 × f16 scale; records of two planes.
 pub(crate) struct TwoBits<const RECORDS: usize>;
 /// Header 16 × f16 scale; records of eight 64-bit masks.
 pub(crate) struct Q1_0;
 
-pub(crate) type Q3K = Masked<Q3Table>;
-pub(crate) type IQ2 = Masked<Iq2Table>;
-pub(crate) type IQ1 = Masked<Iq1Table>;
+pub(crate) type IQ2 = Words<Iq2Table>;
+pub(crate) type IQ1M = Words<Iq1Table>;
 pub(crate) type Ternary = TwoBits<8>;
 pub(crate) type Q2_0 = TwoBits<2>;
 
-pub(crate) struct Q3Table;
 pub(crate) struct Iq2Table;
 pub(crate) struct Iq1Table;
-
-impl Table for Q3Table {
-    const LEVELS: [u8; 16] = biased([-4, -3, -2, -1, 0, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0], 4);
-    const BIAS: i32 = 4;
-}
 
 impl Table for Iq2Table {
     const LEVELS: [u8; 16] = {
@@ -95,25 +92,71 @@ unsafe impl Codes for Q2K {
     }
 }
 
+/// Two bits, and four where the mask says so.
+#[inline(always)]
+unsafe fn three_bits<I: Isa, const PAIR: usize>(isa: I, masks: *const u8, planes: *const u8) -> [I::U8; 2] {
+    let [low, high] = two_bits::<I, PAIR>(isa, planes);
+    [isa.add_where(low, mask(masks, PAIR), 4), isa.add_where(high, mask(masks, PAIR + 4), 4)]
+}
+
 // SAFETY: as above.
-unsafe impl<T: Table> Codes for Masked<T> {
+unsafe impl Codes for Q3K {
     const HEADER: usize = 32;
     const RECORD: usize = 224;
+    const RECORDS: usize = 8;
+    const BIAS: i32 = 4;
+    const HALVES: bool = true;
+
+    #[inline(always)]
+    unsafe fn scale<I: Isa>(isa: I, header: *const u8, record: *const u8, half: usize) -> I::F32 {
+        isa.mul(isa.load_f16(header.cast()), isa.load_i8(record.add(16 * half).cast()))
+    }
+    #[inline(always)]
+    unsafe fn quads<I: Isa, const PAIR: usize>(isa: I, record: *const u8) -> [I::U8; 2] {
+        three_bits::<I, PAIR>(isa, record.add(32), record.add(96))
+    }
+}
+
+// SAFETY: as above.
+unsafe impl<T: Table> Codes for Words<T> {
+    const HEADER: usize = 32;
+    const RECORD: usize = 208;
     const RECORDS: usize = 8;
     const BIAS: i32 = T::BIAS;
     const HALVES: bool = true;
 
     #[inline(always)]
     unsafe fn scale<I: Isa>(isa: I, header: *const u8, record: *const u8, half: usize) -> I::F32 {
-        let scale = isa.mul(isa.load_f16(header.cast()), isa.load_i8(record.add(16 * half).cast()));
-        if T::UNIT == 1.0 { scale } else { isa.mul(scale, isa.splat(T::UNIT)) }
+        let multiple = isa.fma(nibbles_of_bytes(isa, record)[half], isa.splat(2.0), isa.splat(1.0));
+        isa.mul(isa.mul(isa.load_f16(header.cast()), multiple), isa.splat(T::UNIT))
     }
     #[inline(always)]
     unsafe fn quads<I: Isa, const PAIR: usize>(isa: I, record: *const u8) -> [I::U8; 2] {
-        let [low, high] = two_bits::<I, PAIR>(isa, record.add(96));
-        let masks = record.add(32);
-        let codes = [isa.add_where(low, mask(masks, PAIR), 4), isa.add_where(high, mask(masks, PAIR + 4), 4)];
-        [isa.lookup(&T::LEVELS, codes[0]), isa.lookup(&T::LEVELS, codes[1])]
+        let [low, high] = three_bits::<I, PAIR>(isa, record.add(16), record.add(80));
+        [isa.lookup(&T::LEVELS, low), isa.lookup(&T::LEVELS, high)]
+    }
+}
+
+// SAFETY: as above.
+unsafe impl Codes for IQ1S {
+    const HEADER: usize = 32;
+    const RECORD: usize = 144;
+    const RECORDS: usize = 8;
+    const BIAS: i32 = 1;
+    const MINIMUM: bool = true;
+
+    #[inline(always)]
+    unsafe fn scale<I: Isa>(isa: I, header: *const u8, record: *const u8, _half: usize) -> I::F32 {
+        isa.mul(isa.load_f16(header.cast()), isa.abs(isa.load_i8(record.cast())))
+    }
+    #[inline(always)]
+    unsafe fn minimum<I: Isa>(isa: I, header: *const u8, record: *const u8, _half: usize) -> I::F32 {
+        let eighth = isa.mul(isa.load_i8(record.cast()), isa.splat(0.125));
+        isa.mul(isa.load_f16(header.cast()), eighth)
+    }
+    #[inline(always)]
+    unsafe fn quads<I: Isa, const PAIR: usize>(isa: I, record: *const u8) -> [I::U8; 2] {
+        two_bits::<I, PAIR>(isa, record.add(16))
     }
 }
 

@@ -1,0 +1,57 @@
+//! Prints how fast blocks are decoded to f32: by the readable codec and by the SIMD decoder, which must give the same bits.
+//!
+//!     cargo run --release -p metallic-cpu --example decode_speed
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::Instant;
+
+use metallic_cpu::{Decoder, IsaChoice};
+use tensor::Format;
+use testkit::Random;
+
+/// A row that stays in the first cache, as one that is looked up does.
+const ELEMENTS: usize = 2048;
+const REPEATS: usize = 2000;
+const RUNS: usize = 15;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut text = String::from(
+        "| type | codec, GB/s | portable | AVX2 or less | best | best over codec |\n|---|---|---|---|---|---|\n",
+    );
+    let mut random = Random::new(1);
+    let source: Vec<f32> = (0..ELEMENTS).map(|_| random.signed_unit()).collect();
+    for format in [Format::Q8_0, Format::Q4_0, Format::Q4_K, Format::Q6_K] {
+        let codec = format.codec().ok_or("no codec")?;
+        let mut blocks = vec![0; ELEMENTS / format.block_elements() * format.block_bytes()];
+        (codec.encode)(&source, &mut blocks);
+        let mut expected = vec![0.0; ELEMENTS];
+        let plain = rate(|| (codec.decode)(std::hint::black_box(&blocks), &mut expected));
+        write!(text, "| {format} | {plain:.1} |")?;
+        let mut last = 0.0;
+        for isa in [IsaChoice::Portable, IsaChoice::AtMostAvx2, IsaChoice::Best] {
+            let decoder = Decoder::new(format, isa).ok_or("no decoder")?;
+            let mut values = vec![f32::NAN; ELEMENTS];
+            last = rate(|| decoder.decode(std::hint::black_box(&blocks), &mut values));
+            let same = values.iter().zip(&expected).all(|(value, expected)| value.to_bits() == expected.to_bits());
+            if !same {
+                return Err(format!("{format}, {isa:?}: other values than the codec's").into());
+            }
+            write!(text, " {last:.1} |")?;
+        }
+        writeln!(text, " {:.1} |", last / plain)?;
+    }
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+/// The best of several runs, in 10⁹ bytes of f32 a second.
+fn rate(mut run: impl FnMut()) -> f64 {
+    let seconds = (0..RUNS).map(|_| {
+        let start = Instant::now();
+        (0..REPEATS).for_each(|_| run());
+        start.elapsed().as_secs_f64()
+    });
+    (4 * ELEMENTS * REPEATS) as f64 / seconds.fold(f64::INFINITY, f64::min) / 1e9
+}
