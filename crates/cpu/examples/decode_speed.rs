@@ -18,7 +18,7 @@ const RUNS: usize = 15;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut text = String::from(
-        "| type | codec, GB/s | portable | AVX2 or less | best | best over codec |\n|---|---|---|---|---|---|\n",
+        "| type | codec, GB/s | AVX2 or less, GB/s | best, GB/s | best over codec |\n|---|---|---|---|---|\n",
     );
     let mut random = Random::new(1);
     let source: Vec<f32> = (0..ELEMENTS).map(|_| random.signed_unit()).collect();
@@ -30,8 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let plain = rate(|| (codec.decode)(std::hint::black_box(&blocks), &mut expected));
         write!(text, "| {format} | {plain:.1} |")?;
         let mut last = 0.0;
-        for isa in [IsaChoice::Portable, IsaChoice::AtMostAvx2, IsaChoice::Best] {
-            let decoder = Decoder::new(format, isa).ok_or("no decoder")?;
+        for isa in [IsaChoice::AtMostAvx2, IsaChoice::Best] {
+            let decoder = Decoder::new(format, isa).ok_or("this processor has the readable codec only")?;
             let mut values = vec![f32::NAN; ELEMENTS];
             last = rate(|| decoder.decode(std::hint::black_box(&blocks), &mut values));
             let same = values.iter().zip(&expected).all(|(value, expected)| value.to_bits() == expected.to_bits());

@@ -126,12 +126,11 @@ unsafe impl Decode for BlockQ6K {
             // Of 128 elements: four runs of 32, whose upper bits share bytes; two and two of them share nibbles.
             let (half, at) = (sixteen / 2, sixteen % 2 * 16);
             let upper = split::<I, 4>(isa, isa.load_u8(block.high_bits.as_ptr().add(32 * half + at)));
-            let low = [0, 32].map(|run| {
-                let bytes = block.low_codes.as_ptr().add(64 * half + run + at);
-                split::<I, 4>(isa, isa.load_u8(bytes))
-            });
+            let bytes = block.low_codes.as_ptr().add(64 * half + at);
+            let low = [split::<I, 4>(isa, isa.load_u8(bytes)), split::<I, 4>(isa, isa.load_u8(bytes.add(32)))];
+            let upper = [split::<I, 2>(isa, upper[0]), split::<I, 2>(isa, upper[1])];
             for run in 0..4 {
-                let two_bits = split::<I, 2>(isa, upper[run / 2])[run % 2];
+                let two_bits = upper[run / 2][run % 2];
                 let code = isa.fma(two_bits, isa.splat(16.0), low[run % 2][run / 2]);
                 let scale = d * f32::from(block.scales[8 * half + 2 * run + at / 16]);
                 let value = isa.mul(isa.splat(scale), isa.sub(code, isa.splat(32.0)));
