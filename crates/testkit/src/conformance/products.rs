@@ -34,6 +34,13 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(mixed_gate_up(*format, other, width));
         cases.push(narrow_layer(*format, width));
     }
+    // As quantisers mix them.
+    for (format, other) in
+        [(Format::Q4_K, Format::Q6_K), (Format::IQ4_XS, Format::Q5_K), (Format::IQ2_XS, Format::IQ3_S)]
+    {
+        cases.push(mixed_qkv(format, other, 512));
+        cases.push(mixed_gate_up(format, other, 512));
+    }
     cases.push(stored_vectors());
     cases
 }
