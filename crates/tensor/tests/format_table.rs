@@ -86,6 +86,15 @@ fn quantised_means_that_elements_share_a_block() {
     }
 }
 
+/// Those that ggml refuses to encode without an importance matrix (`ggml_quantize_requires_imatrix`), and IQ1_M, whose
+/// entry in that list is commented out.
+#[test]
+fn formats_below_two_and_a_half_bits_need_importances() {
+    let needing: Vec<&str> =
+        FORMATS.iter().filter(|info| info.format.encoder_needs_importances()).map(|info| info.name).collect();
+    assert_eq!(needing, ["IQ2_XXS", "IQ2_XS", "IQ1_S", "IQ1_M"]);
+}
+
 #[test]
 fn row_bytes_counts_blocks() {
     assert_eq!(Format::Q4_0.row_bytes(896), Ok(504));
