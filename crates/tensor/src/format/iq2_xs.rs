@@ -47,7 +47,8 @@ impl Block for BlockIQ2XS {
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
         let book = Signed { search: &*IQ2_XS, signs: Signs::Even };
         let weights: [f32; SUPER_BLOCK] = weights(values, importances);
-        let Scaled { d, scales, codes, .. } = encode_scaled::<16, _>(&book, values, &weights, Multiples::odd(4), 8.0);
+        let Scaled { lengthened: d, scales, codes, .. } =
+            encode_scaled::<16, _>(&book, values, &weights, Multiples::odd(4), 8.0);
         let words = std::array::from_fn(|eight| {
             let code = codes[eight];
             (index_of(code, 0) as u16 | u16::from(signs_of(code) & 127) << 9).to_le_bytes()
