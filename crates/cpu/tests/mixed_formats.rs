@@ -1,8 +1,6 @@
 //! Layers whose matrices have different formats run like any other: with kernels, in one step. That the numbers are right
 //! is for the conformance cases to say.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
-
 use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, resident_bytes};
 use program::{Activation, Backend, Norm, NormGatedLinear, NormLinear, Projection, Slot, Step, Support, TensorSpec};
 use tensor::{FORMATS, Format};
