@@ -42,6 +42,7 @@ pub use error::GgufError;
 pub use file::{Access, GgufFile, OpenConfig, TensorData};
 pub use lookalike::Lookalike;
 pub use metadata::Metadata;
+pub use split::shard_suffix;
 pub use tensor_table::TensorInfo;
 pub use value::{Array, ArrayBuf, Scalar, Text, Value, ValueKind};
-pub use writer::Writer;
+pub use writer::{Staged, Writer};

@@ -82,8 +82,8 @@ pub(crate) fn check_same_model(first: &Metadata, shard: &Metadata) -> Result<(),
     Ok(())
 }
 
-/// `-00001-of-00002.gguf` for number 0 of 2.
-fn shard_suffix(number: u64, count: u64) -> String {
+/// `-00001-of-00002.gguf` for number 0 of 2: how the names of a split model's files end.
+pub fn shard_suffix(number: u64, count: u64) -> String {
     format!("-{:05}-of-{count:05}.gguf", number + 1)
 }
 

@@ -137,14 +137,22 @@ impl Writer {
         path: impl AsRef<Path>,
         data: impl FnMut(&TensorInfo, &mut dyn Write) -> io::Result<()>,
     ) -> Result<(), GgufError> {
+        self.stage(path, data)?.publish()
+    }
+
+    /// Writes the file beside `path` without taking the name yet, so that several files can appear together.
+    pub fn stage(
+        &self,
+        path: impl AsRef<Path>,
+        data: impl FnMut(&TensorInfo, &mut dyn Write) -> io::Result<()>,
+    ) -> Result<Staged, GgufError> {
         let path = path.as_ref();
         let (scratch, file) = Scratch::create(path)?;
         let mut out = BufWriter::new(file);
         self.write_to(&mut out, data).map_err(|error| error.in_file(path))?;
         let file = out.into_inner().map_err(|error| GgufError::io("write", path, error.into_error()))?;
         file.sync_all().map_err(|source| GgufError::io("write", path, source))?;
-        drop(file);
-        scratch.rename(path)
+        Ok(Staged { scratch, path: path.to_path_buf() })
     }
 
     /// Everything in front of the data section, padded to the alignment.
@@ -229,7 +237,23 @@ impl<W: Write> Write for TensorSink<'_, W> {
     }
 }
 
+/// A whole file that has not got its name yet. Dropping it removes it.
+#[derive(Debug)]
+#[must_use = "a staged file is removed unless it is published"]
+pub struct Staged {
+    scratch: Scratch,
+    path: PathBuf,
+}
+
+impl Staged {
+    /// Gives the file its name, replacing a file that has it.
+    pub fn publish(self) -> Result<(), GgufError> {
+        self.scratch.rename(&self.path)
+    }
+}
+
 /// A new file beside the final one, removed unless it gets its name.
+#[derive(Debug)]
 struct Scratch {
     path: PathBuf,
     renamed: bool,

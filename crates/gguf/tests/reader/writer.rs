@@ -156,3 +156,18 @@ proptest! {
         prop_assert!(read.scalars::<i32>().unwrap().eq(numbers));
     }
 }
+
+#[test]
+fn a_staged_file_has_no_name_until_it_is_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new();
+    writer.tensor("a", Format::F32, shape(&[2])).unwrap();
+    let paths = [folder.path().join("1.gguf"), folder.path().join("2.gguf")];
+    let staged = paths.each_ref().map(|path| writer.stage(path, |_, out| out.write_all(&[0; 8])).unwrap());
+    assert!(paths.iter().all(|path| !path.exists()));
+    let [first, second] = staged;
+    first.publish().unwrap();
+    drop(second);
+    assert!(GgufFile::open(&paths[0]).is_ok());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
