@@ -10,6 +10,10 @@ use metallic::Device;
 
 use crate::output::Verbosity;
 
+mod files;
+
+pub(crate) use files::{MergeArgs, QuantizeArgs, SetArgs, SplitArgs, VerifyArgs};
+
 /// Rows of a pass beyond this only cost memory.
 const ROWS_MAX: i64 = 1 << 16;
 /// More threads than this is a slip of the finger.
@@ -57,6 +61,16 @@ pub(crate) enum Command {
     Perplexity(PerplexityArgs),
     /// Measure speed, and the share of the memory's speed that is used.
     Bench(BenchArgs),
+    /// Write a model with smaller weights.
+    Quantize(QuantizeArgs),
+    /// Write a model as several files.
+    Split(SplitArgs),
+    /// Write a split model as one file.
+    Merge(MergeArgs),
+    /// Write a model with other metadata.
+    Set(SetArgs),
+    /// Check every byte of a model: structure, values, tokenizer, hashes.
+    Verify(VerifyArgs),
 }
 
 impl Command {
@@ -69,6 +83,11 @@ impl Command {
             Command::Logits(args) => args.json,
             Command::Perplexity(args) => args.json,
             Command::Bench(args) => args.json,
+            Command::Quantize(args) => args.json,
+            Command::Split(args) => args.json,
+            Command::Merge(args) => args.json,
+            Command::Set(args) => args.json,
+            Command::Verify(args) => args.json,
         }
     }
 }
@@ -426,7 +445,9 @@ fn try_parse(words: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> 
 
 /// From the environment, `--model` is a default that MODEL replaces; from the command line it is a contradiction.
 fn names_two_models(matches: &ArgMatches) -> bool {
-    let given = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+    // Commands that write files have other arguments.
+    let known = |id| matches.try_contains_id(id).is_ok();
+    let given = |id| known(id) && matches.value_source(id) == Some(ValueSource::CommandLine);
     given("path") && given("model")
 }
 

@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod chat;
 mod embedded;
+mod files;
 mod input;
 mod inspect;
 mod interrupt;
@@ -32,6 +33,11 @@ fn main() -> ExitCode {
         Command::Logits(args) => logits::logits(args, &out),
         Command::Perplexity(args) => perplexity::perplexity(args, &out),
         Command::Bench(args) => bench::bench(args, &out),
+        Command::Quantize(args) => files::quantize::quantize(args, &out),
+        Command::Split(args) => files::split::split(args, &out),
+        Command::Merge(args) => files::split::merge(args, &out),
+        Command::Set(args) => files::set::set(args, &out),
+        Command::Verify(args) => files::verify::verify(args, &out),
     };
     out.end(outcome)
 }

@@ -119,6 +119,9 @@ impl Output {
         if error.is::<StdoutClosed>() {
             return ExitCode::SUCCESS;
         }
+        if error.is::<Unsound>() {
+            return ExitCode::FAILURE;
+        }
         if error.is::<Interrupted>() {
             return ExitCode::from(interrupt::EXIT_CODE);
         }
@@ -179,6 +182,18 @@ impl fmt::Display for StdoutClosed {
 }
 
 impl StdError for StdoutClosed {}
+
+/// A file was found wanting, and a report on stdout says how: nothing more to tell.
+#[derive(Debug)]
+pub(crate) struct Unsound;
+
+impl fmt::Display for Unsound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the file is not sound")
+    }
+}
+
+impl StdError for Unsound {}
 
 /// Ctrl-C ended the work.
 #[derive(Debug)]

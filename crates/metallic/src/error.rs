@@ -21,6 +21,9 @@ pub enum Error {
     /// Planning, computing or sampling failed.
     #[error(transparent)]
     Session(#[from] session::SessionError),
+    /// A tool failed on its files.
+    #[error(transparent)]
+    Tool(#[from] tools::ToolError),
     /// A text is too short to measure.
     #[error("the text has {tokens} tokens; perplexity over chunks of {chunk} needs at least {needed}")]
     TextTooShort {
@@ -60,6 +63,7 @@ impl Error {
             Error::Session(S::Backend(program::BackendError::NoDevice { .. })) => "unknown_device",
             Error::Session(S::Backend(_)) => "backend",
             Error::Session(_) => "session",
+            Error::Tool(error) => error.kind(),
             Error::TextTooShort { .. } => "text_too_short",
             Error::InvalidSetting { .. } => "invalid_setting",
         }

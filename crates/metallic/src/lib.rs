@@ -29,6 +29,7 @@ pub mod perplexity;
 pub mod prompt;
 
 pub use chat::Chat;
+pub use cpu::default_threads;
 pub use device::Device;
 pub use error::Error;
 pub use generate::{Event, FinishReason, GenerateOptions, Generation, Speculation, Timings};
@@ -50,3 +51,5 @@ pub use session;
 pub use tensor;
 /// Tokenizers and templates.
 pub use text;
+/// Quantise, split, merge, edit, verify and convert files.
+pub use tools;

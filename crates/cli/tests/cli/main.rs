@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod chat;
+mod files;
 mod inspect;
 mod measures;
 mod run;

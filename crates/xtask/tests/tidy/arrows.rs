@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("metallic-cpu", &["metallic-tensor", "metallic-program"]),
     ("metallic-wgpu", &["metallic-tensor", "metallic-program"]),
     ("metallic-session", &["metallic-models", "metallic-program"]),
+    ("metallic-tools", &["metallic-tensor", "metallic-gguf", "metallic-text", "metallic-models"]),
     (
         "metallic",
         &[
@@ -28,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "metallic-cpu",
             "metallic-wgpu",
             "metallic-session",
+            "metallic-tools",
         ],
     ),
     ("metallic-cli", &["metallic"]),
