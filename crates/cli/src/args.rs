@@ -12,7 +12,7 @@ use crate::output::Verbosity;
 
 mod files;
 
-pub(crate) use files::{MergeArgs, QuantizeArgs, SetArgs, SplitArgs, VerifyArgs};
+pub(crate) use files::{ConvertArgs, MergeArgs, QuantizeArgs, SetArgs, SplitArgs, VerifyArgs};
 
 /// Rows of a pass beyond this only cost memory.
 const ROWS_MAX: i64 = 1 << 16;
@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Perplexity(PerplexityArgs),
     /// Measure speed, and the share of the memory's speed that is used.
     Bench(BenchArgs),
+    /// Write a Hugging Face model as a GGUF file.
+    Convert(ConvertArgs),
     /// Write a model with smaller weights.
     Quantize(QuantizeArgs),
     /// Write a model as several files.
@@ -83,6 +85,7 @@ impl Command {
             Command::Logits(args) => args.json,
             Command::Perplexity(args) => args.json,
             Command::Bench(args) => args.json,
+            Command::Convert(args) => args.json,
             Command::Quantize(args) => args.json,
             Command::Split(args) => args.json,
             Command::Merge(args) => args.json,

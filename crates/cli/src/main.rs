@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Logits(args) => logits::logits(args, &out),
         Command::Perplexity(args) => perplexity::perplexity(args, &out),
         Command::Bench(args) => bench::bench(args, &out),
+        Command::Convert(args) => files::convert::convert(args, &out),
         Command::Quantize(args) => files::quantize::quantize(args, &out),
         Command::Split(args) => files::split::split(args, &out),
         Command::Merge(args) => files::split::merge(args, &out),

@@ -1,4 +1,4 @@
-//! Tools on model files: quantise, split, merge, edit metadata, verify.
+//! Tools on model files: quantise, split, merge, edit metadata, verify, convert from Hugging Face checkpoints.
 //!
 //! Every tool streams: memory holds metadata and a piece of one tensor, never a model. A file appears under its name
 //! whole or not at all, and never in place of one that is being read. This crate runs no model, prints nothing and reads
@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod convert;
 pub mod error;
 pub mod importance;
 pub mod mix;

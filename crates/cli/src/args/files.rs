@@ -135,6 +135,32 @@ pub(crate) struct VerifyArgs {
     pub(crate) json: bool,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct ConvertArgs {
+    /// The folder with config.json, *.safetensors and the tokenizer's files.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// The file to write; it appears when it is whole.
+    #[arg(value_name = "OUT")]
+    pub(crate) output: PathBuf,
+    /// The format of matrices, such as F16 or Q8_0 [default: as they are stored]. Vectors become F32.
+    #[arg(long = "type", visible_alias = "outtype", value_name = "TYPE")]
+    pub(crate) format: Option<String>,
+    /// The name of the rules by which text is cut into words, where they are not recognised.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pre: Option<String>,
+    /// The model's name [default: the folder's].
+    #[arg(long, visible_alias = "model-name", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Threads that encode [default: the physical cores].
+    #[arg(short, long, value_name = "N", env = "METALLIC_THREADS",
+          value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
+    pub(crate) threads: Option<u32>,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// The list of types under `quantize --help`.
 fn types_help() -> String {
     let mut help = "Types:\n".to_owned();

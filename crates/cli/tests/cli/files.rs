@@ -125,3 +125,16 @@ fn verify_reports_and_its_exit_code_says_so() {
     assert_eq!(outcome.code, 1);
     assert!(outcome.stdout.contains("problem: structure") && outcome.stdout.contains("not sound"), "{outcome:?}");
 }
+
+#[test]
+fn a_checkpoint_is_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = argument(&folder.path().join("out.gguf"));
+    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../metallic/tests/fixtures/convert/qwen3");
+    let report = metallic(["convert", "--json", &argument(&checkpoint), &output]).json();
+    assert_eq!((&report["architecture"], &report["notes"]), (&"qwen3".into(), &serde_json::json!([])));
+    metallic(["run", &output, "-p", "hello", "-n", "2", "--seed", "1", "-q"]).text();
+    let (kind, message) = metallic(["convert", "--json", &argument(folder.path()), &output]).json_error();
+    assert_eq!(kind, "checkpoint");
+    assert!(message.contains("config.json"), "{message}");
+}

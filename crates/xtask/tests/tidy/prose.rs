@@ -11,7 +11,7 @@ const BLOB_BYTES: u64 = 256 * 1024;
 /// Text: every rule of this file applies.
 const TEXT: &[&str] = &["rs", "toml", "md", "sh", "py", "cpp", "jinja", "json", "jsonl", "txt", "yml", "lock"];
 /// Data: only the size rule applies.
-const DATA: &[&str] = &["gguf", "bin", "f32", "inp", "out", "gz"];
+const DATA: &[&str] = &["gguf", "safetensors", "bin", "f32", "inp", "out", "gz"];
 /// Files without an extension.
 const BARE: &[&str] = &[".gitignore", ".gitattributes", "LICENSE-MIT", "LICENSE-APACHE", "SHA256SUMS", ".ci/run"];
 
