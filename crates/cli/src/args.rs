@@ -12,7 +12,7 @@ use crate::output::Verbosity;
 
 mod files;
 
-pub(crate) use files::{ConvertArgs, MergeArgs, QuantizeArgs, SetArgs, SplitArgs, VerifyArgs};
+pub(crate) use files::{ConvertArgs, ImatrixArgs, MergeArgs, QuantizeArgs, SetArgs, SplitArgs, VerifyArgs};
 
 /// Rows of a pass beyond this only cost memory.
 const ROWS_MAX: i64 = 1 << 16;
@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Convert(ConvertArgs),
     /// Write a model with smaller weights.
     Quantize(QuantizeArgs),
+    /// Measure how important each column of each weight is, for `quantize`.
+    Imatrix(ImatrixArgs),
     /// Write a model as several files.
     Split(SplitArgs),
     /// Write a split model as one file.
@@ -87,6 +89,7 @@ impl Command {
             Command::Bench(args) => args.json,
             Command::Convert(args) => args.json,
             Command::Quantize(args) => args.json,
+            Command::Imatrix(args) => args.json,
             Command::Split(args) => args.json,
             Command::Merge(args) => args.json,
             Command::Set(args) => args.json,

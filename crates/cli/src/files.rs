@@ -1,6 +1,7 @@
 //! The commands that write and check files: thin shells over `metallic::tools`.
 
 pub(crate) mod convert;
+pub(crate) mod imatrix;
 pub(crate) mod quantize;
 pub(crate) mod set;
 pub(crate) mod split;

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(args, &out),
         Command::Convert(args) => files::convert::convert(args, &out),
         Command::Quantize(args) => files::quantize::quantize(args, &out),
+        Command::Imatrix(args) => files::imatrix::imatrix(args, &out),
         Command::Split(args) => files::split::split(args, &out),
         Command::Merge(args) => files::split::merge(args, &out),
         Command::Set(args) => files::set::set(args, &out),

@@ -23,6 +23,7 @@ pub mod chat;
 pub mod device;
 mod error;
 pub mod generate;
+pub mod importance;
 pub mod memory;
 pub mod model;
 pub mod perplexity;

@@ -151,8 +151,9 @@ impl Model {
     }
 }
 
-struct FileWeights<'m> {
-    model: &'m models::Model,
+/// The weights of an opened file.
+pub(crate) struct FileWeights<'m> {
+    pub(crate) model: &'m models::Model,
 }
 
 impl WeightSource for FileWeights<'_> {

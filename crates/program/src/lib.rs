@@ -11,6 +11,7 @@ pub mod describe;
 pub mod input;
 pub mod program;
 pub mod step;
+pub mod sums;
 
 pub use backend::{
     Backend, BackendError, Capabilities, ExecutableId, Fence, KvFormat, KvPlan, LedgerRow, RowBucket, Segment, Support,

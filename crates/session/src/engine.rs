@@ -68,6 +68,12 @@ pub struct DecodedStep {
     pub tensors: usize,
 }
 
+/// Reads a buffer of the pass that is running: (rows, width).
+pub type ReadBuffer<'a> = dyn FnMut(Buffer) -> Result<Vec<f32>, SessionError> + 'a;
+
+/// Looks at a pass between two layers; see [`Engine::layer_by_layer`].
+pub type LayerVisit<'a> = dyn FnMut(Option<usize>, &mut ReadBuffer<'_>) -> Result<(), SessionError> + 'a;
+
 /// See the module.
 pub struct Engine {
     backend: Box<dyn Backend>,
@@ -307,6 +313,31 @@ impl Engine {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Appends `tokens`, at most [`Engine::rows_max`], one layer at a time without the epilogue. After the prologue
+    /// (`None`) and after each layer `visit` may read buffers: (tokens, width).
+    pub fn layer_by_layer(
+        &mut self,
+        sequence: &mut Sequence,
+        tokens: &[u32],
+        visit: &mut LayerVisit<'_>,
+    ) -> Result<(), SessionError> {
+        self.check(sequence, tokens)?;
+        let start = sequence.len();
+        self.pages.grow(&mut sequence.pages, start + tokens.len())?;
+        for layer in std::iter::once(None).chain((0..self.program.layers.len()).map(Some)) {
+            let layers = layer.map_or(0..0, |layer| layer..layer + 1);
+            let segment = Segment { prologue: layer.is_none(), layers, epilogue: false };
+            self.submit(&segment, sequence, tokens, start, &[])?;
+            visit(layer, &mut |buffer| {
+                let mut values = vec![0.0; tokens.len() * self.program.buffer_width(buffer)];
+                self.backend.read(self.executable, buffer, 0..tokens.len(), &mut values)?;
+                Ok(values)
+            })?;
+        }
+        sequence.tokens.extend_from_slice(tokens);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ mod error;
 mod lookup;
 mod pages;
 
-pub use engine::{DecodedStep, Engine, EngineConfig, Sequence, WeightSource};
+pub use engine::{DecodedStep, Engine, EngineConfig, LayerVisit, ReadBuffer, Sequence, WeightSource};
 pub use error::SessionError;
 pub use generate::{Event, FinishReason, GenerateConfig, Generation, Timings};
 pub use lookup::Speculation;

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use metallic::Device;
 
-use super::THREADS_MAX;
+use super::{FileArgs, THREADS_MAX};
 
 /// What to read and what to write.
 #[derive(Args, Debug)]
@@ -156,6 +157,41 @@ pub(crate) struct ConvertArgs {
     #[arg(short, long, value_name = "N", env = "METALLIC_THREADS",
           value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
     pub(crate) threads: Option<u32>,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ImatrixArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    /// The text, like what the model will be used for; - is stdin.
+    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
+    pub(crate) text_file: PathBuf,
+    /// The file to write.
+    #[arg(short, long, visible_alias = "output-file", value_name = "OUT", required = true)]
+    pub(crate) output: PathBuf,
+    /// Tokens of a chunk.
+    #[arg(short, long, value_name = "N", default_value = "512", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
+    pub(crate) ctx_size: u32,
+    /// Chunks at most [default: the whole text].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) chunks: Option<u32>,
+    /// Collect for the output matrix too.
+    #[arg(long)]
+    pub(crate) process_output: bool,
+    /// Threads that compute [default: the physical cores].
+    #[arg(short, long, value_name = "N", env = "METALLIC_THREADS",
+          value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
+    pub(crate) threads: Option<u32>,
+    /// Where to compute: cpu, or the slow readable reference.
+    #[arg(long, visible_alias = "backend", value_name = "NAME", env = "METALLIC_DEVICE", default_value = "cpu",
+          value_parser = super::device)]
+    pub(crate) device: Device,
+    /// Use these pre-tokenizer rules instead of the file's.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pre: Option<String>,
     /// One JSON object on stdout.
     #[arg(long)]
     pub(crate) json: bool,

@@ -76,6 +76,21 @@ fn mistakes_are_told_before_anything_is_written() {
 }
 
 #[test]
+fn an_importance_matrix_is_made_and_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.txt");
+    fs::write(&text, "Once upon a time there was a fox who lived in the wood. ".repeat(40)).unwrap();
+    let matrix = folder.path().join("matrix.gguf");
+    let (model, text, path) = (argument(&model()), argument(&text), argument(&matrix));
+    let made =
+        metallic(["imatrix", "--json", &model, "-f", &text, "-o", &path, "--ctx-size", "64", "--chunks", "3"]).json();
+    assert_eq!((&made["entries"], &made["chunks"], &made["tokens"]), (&70.into(), &3.into(), &192.into()));
+    let report = quantize(&folder.path().join("out.gguf"), &["Q4_K_S", "--imatrix", &path]).json();
+    let used = report["tensors"].as_array().unwrap().iter().filter(|tensor| tensor["importance"] == true).count();
+    assert_eq!(used, 70);
+}
+
+#[test]
 fn a_split_model_is_one_model_and_can_be_merged() {
     let folder = tempfile::tempdir().unwrap();
     let (model, prefix) = (argument(&model()), argument(&folder.path().join("part")));
