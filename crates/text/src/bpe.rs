@@ -1,4 +1,4 @@
-//! Byte-level BPE inside one word: which pairs merge, best rank first, leftmost first among
+//! BPE inside one word, from bytes or from characters: which pairs merge, best rank first, leftmost first among
 //! equals. Never cuts text into words and knows no special tokens.
 
 use std::cmp::Reverse;
@@ -6,8 +6,9 @@ use std::collections::BinaryHeap;
 
 use crate::byte_level;
 use crate::error::TokenizerError;
+use crate::pretokenize::{PreTokenizer, PreTokenizerRules};
 use crate::text_table::{TextTable, fold};
-use crate::vocabulary::{TokenId, Vocabulary, lossy};
+use crate::vocabulary::{Spelling, TokenId, VISIBLE_SPACE, Vocabulary, lossy, spell_into};
 
 /// A piece of a word: a token's id, or, from the vocabulary's size on, a text that merges build
 /// but that is no token itself.
@@ -15,6 +16,9 @@ pub(crate) type Piece = u32;
 
 /// No piece, no neighbour.
 const NONE: u32 = u32::MAX;
+
+/// A character that is in no token and no merge.
+const UNKNOWN: Piece = u32::MAX - 1;
 
 /// Up to this many pieces, a scan of the ranks beats a heap.
 const SHORT_WORD: usize = 48;
@@ -32,8 +36,14 @@ struct Bigram {
 /// The merge table of a vocabulary.
 pub(crate) struct Bpe {
     merges: MergeTable,
-    /// The piece of each byte.
+    /// The piece of each byte; where words are made of characters, of each ASCII character.
     byte_pieces: [Piece; 256],
+    /// What stands for a byte of a piece that is no token.
+    fallback: [Option<TokenId>; 256],
+    /// Words are made of characters rather than bytes.
+    from_characters: bool,
+    /// A word of line breaks that is a token stands for itself.
+    whole_line_breaks: bool,
     /// Texts that are no tokens; the number of the first is the vocabulary's size.
     extra: TextTable,
     tokens: usize,
@@ -55,17 +65,29 @@ impl Bpe {
     pub(crate) fn build(
         vocabulary: &Vocabulary,
         merges: &[&[u8]],
-        ignore_merges: bool,
+        rules: &PreTokenizerRules,
     ) -> Result<Self, TokenizerError> {
+        let from_characters = vocabulary.spelling != Spelling::ByteLevel;
         let mut bpe = Self {
             merges: MergeTable::with_capacity(merges.len()),
             byte_pieces: [NONE; 256],
+            fallback: [None; 256],
+            from_characters,
+            whole_line_breaks: rules.splitter == PreTokenizer::Gemma4,
             extra: TextTable::with_capacity(0, 0),
             tokens: vocabulary.len(),
-            ignore_merges,
+            ignore_merges: rules.ignore_merges,
         };
         for byte in 0..=255u8 {
-            bpe.byte_pieces[usize::from(byte)] = bpe.piece_of(vocabulary, &[byte])?;
+            let piece = bpe.piece_of(vocabulary, &[byte])?;
+            bpe.byte_pieces[usize::from(byte)] = piece;
+            bpe.fallback[usize::from(byte)] = if from_characters {
+                vocabulary.table.find(format!("<0x{byte:02X}>").as_bytes())
+            } else {
+                // llama.cpp looks such bytes up in their printable spelling, byte by byte, which finds those that
+                // print as one ASCII character.
+                (byte_level::is_plain_ascii(byte) && bpe.is_token(piece)).then_some(piece)
+            };
         }
         let mut text = Vec::new();
         let mut guess = 0;
@@ -74,9 +96,9 @@ impl Bpe {
                 return Err(TokenizerError::BadMerge { index, text: lossy(merge) });
             };
             text.clear();
-            let spelled = byte_level::decode_into(&merge[..space], &mut text);
+            let spelled = spell_into(&merge[..space], vocabulary.spelling, &mut text);
             let middle = text.len();
-            if !spelled || !byte_level::decode_into(&merge[space + 1..], &mut text) || middle == text.len() {
+            if !spelled || !spell_into(&merge[space + 1..], vocabulary.spelling, &mut text) {
                 // A part that spells no bytes occurs in no word.
                 continue;
             }
@@ -99,13 +121,25 @@ impl Bpe {
         };
         u32::try_from(self.tokens + number as usize)
             .ok()
-            .filter(|&piece| piece != NONE)
+            .filter(|&piece| piece < UNKNOWN)
             .ok_or(TokenizerError::VocabularyTooLarge)
     }
 
     /// Bytes that stand for no token by themselves.
     pub(crate) fn missing_bytes(&self) -> Vec<u8> {
-        (0..=255).filter(|&b| !self.is_token(self.byte_pieces[usize::from(b)])).collect()
+        let piece = |b: u8| self.byte_pieces[usize::from(b)];
+        let has_token = |b: u8| match self.from_characters {
+            true => self.fallback[usize::from(b)].is_some(),
+            false => self.is_token(piece(b)),
+        };
+        (0..=255).filter(|&b| !has_token(b)).collect()
+    }
+
+    /// The token that stands for the whole of `word`, whatever the merges say.
+    #[inline]
+    pub(crate) fn whole_word(&self, vocabulary: &Vocabulary, word: &[u8]) -> Option<TokenId> {
+        let wanted = self.ignore_merges || (self.whole_line_breaks && word.iter().all(|&b| b == b'\n'));
+        if wanted { vocabulary.table.find(word) } else { None }
     }
 
     #[inline]
@@ -113,29 +147,81 @@ impl Bpe {
         (piece as usize) < self.tokens
     }
 
-    /// The bytes of a piece that is no token.
-    pub(crate) fn extra_text(&self, piece: Piece) -> &[u8] {
+    /// The bytes of a piece that is no token, at the start of what is left of its word.
+    fn extra_text<'w>(&'w self, piece: Piece, rest: &'w [u8]) -> &'w [u8] {
+        if piece == UNKNOWN {
+            let end = rest.iter().skip(1).position(|b| b & 0xc0 != 0x80).map_or(rest.len(), |at| at + 1);
+            return &rest[..end];
+        }
         self.extra.get(piece - self.tokens as u32)
     }
 
-    /// The token of one byte of a piece that is no token. llama.cpp looks such bytes up in their
-    /// printable spelling, byte by byte, which finds those that print as one ASCII character.
-    pub(crate) fn fallback_token(&self, byte: u8) -> Option<TokenId> {
-        let piece = self.byte_pieces[usize::from(byte)];
-        (byte_level::is_plain_ascii(byte) && self.is_token(piece)).then_some(piece)
+    /// Appends the tokens of the pieces of `word`; those that are no tokens byte by byte. Calls `missing` with the offset
+    /// in the word and the byte where there is no token for that either.
+    pub(crate) fn push_tokens(
+        &self,
+        vocabulary: &Vocabulary,
+        word: &[u8],
+        pieces: &[Piece],
+        out: &mut Vec<TokenId>,
+        mut missing: impl FnMut(usize, u8),
+    ) {
+        let mut at = 0;
+        for &piece in pieces {
+            if self.is_token(piece) {
+                out.push(piece);
+                at += vocabulary.table.get(piece).len();
+                continue;
+            }
+            let text = self.extra_text(piece, &word[at..]);
+            for (i, byte) in text.iter().enumerate() {
+                let is_visible_space = *byte == b' ' && vocabulary.spelling == Spelling::SentencePiece;
+                let spelled = if is_visible_space { VISIBLE_SPACE } else { std::slice::from_ref(byte) };
+                for &byte in spelled {
+                    match self.fallback[usize::from(byte)] {
+                        Some(id) => out.push(id),
+                        None => missing(at + i, byte),
+                    }
+                }
+            }
+            at += text.len();
+        }
     }
 
     /// The pieces of `word` after all merges.
     #[inline]
-    pub(crate) fn merge_word<'s>(&self, word: &[u8], scratch: &'s mut BpeScratch) -> &'s [Piece] {
+    pub(crate) fn merge_word<'s>(
+        &self,
+        vocabulary: &Vocabulary,
+        word: &[u8],
+        scratch: &'s mut BpeScratch,
+    ) -> &'s [Piece] {
         scratch.pieces.clear();
-        scratch.pieces.extend(word.iter().map(|&b| self.byte_pieces[usize::from(b)]));
-        if word.len() <= SHORT_WORD {
+        if self.from_characters {
+            self.push_characters(vocabulary, word, &mut scratch.pieces);
+        } else {
+            scratch.pieces.extend(word.iter().map(|&b| self.byte_pieces[usize::from(b)]));
+        }
+        if scratch.pieces.len() <= SHORT_WORD {
             self.merge_short(scratch);
         } else {
             self.merge_long(scratch);
         }
         &scratch.pieces
+    }
+
+    fn push_characters(&self, vocabulary: &Vocabulary, word: &[u8], pieces: &mut Vec<Piece>) {
+        for c in word.utf8_chunks().flat_map(|chunk| chunk.valid().chars()) {
+            let mut buffer = [0; 4];
+            let text = c.encode_utf8(&mut buffer).as_bytes();
+            pieces.push(match text {
+                [byte] => self.byte_pieces[usize::from(*byte)],
+                _ => {
+                    let extra = || self.extra.find(text).map(|number| self.tokens as u32 + number);
+                    vocabulary.table.find(text).or_else(extra).unwrap_or(UNKNOWN)
+                }
+            });
+        }
     }
 
     /// Keeps the merge of every neighbouring pair in a row and takes the best until there is none.

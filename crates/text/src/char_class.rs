@@ -1,11 +1,11 @@
-//! The class of a character: letter, number, white space, punctuation, mark or none of these.
+//! The class of a character: letter, number, white space, punctuation, mark, symbol, control or none of these.
 //! Holds no splitting rule; those are in `pretokenize`.
 
 use std::sync::LazyLock;
 
 use crate::unicode_tables::CLASS_CHANGES;
 
-/// Class bits of one character; 0 is "none of these" (symbols, controls, unassigned).
+/// Class bits of one character; 0 is "none of these" (unassigned).
 pub(crate) type CharClass = u8;
 
 /// General category L*.
@@ -18,6 +18,10 @@ pub(crate) const SPACE: CharClass = 4;
 pub(crate) const PUNCTUATION: CharClass = 8;
 /// General category M*.
 pub(crate) const MARK: CharClass = 16;
+/// General category S*.
+pub(crate) const SYMBOL: CharClass = 32;
+/// General categories Cc, Cf and Co, less white space.
+pub(crate) const CONTROL: CharClass = 64;
 
 const CODE_POINTS: usize = 0x11_0000;
 
@@ -36,6 +40,11 @@ static CLASSES: LazyLock<Box<[CharClass]>> = LazyLock::new(|| {
     }
     classes
 });
+
+/// The class of one character.
+pub(crate) fn class_of(c: char) -> CharClass {
+    CLASSES[c as usize]
+}
 
 /// Text with the class of each of its characters at hand.
 #[derive(Clone, Copy)]
@@ -76,14 +85,28 @@ impl<'t> Classified<'t> {
     }
 
     fn at_multibyte(self, at: usize, first: u8) -> (CharClass, usize) {
-        let tail = |i: usize| usize::from(self.bytes.get(at + i).copied().unwrap_or(0) & 0x3f);
-        let first = usize::from(first);
+        let (code_point, len) = self.code_point_of(at, first);
+        (self.classes.get(code_point as usize).copied().unwrap_or(0), len)
+    }
+
+    /// The character that starts at `at` as a code point, and its length in bytes; at the end there is none.
+    #[inline]
+    pub(crate) fn code_point(self, at: usize) -> Option<(u32, usize)> {
+        let first = *self.bytes.get(at)?;
+        Some(if first < 0x80 { (u32::from(first), 1) } else { self.code_point_of(at, first) })
+    }
+
+    /// `first` is the byte at `at`, and no ASCII.
+    #[inline(always)]
+    fn code_point_of(self, at: usize, first: u8) -> (u32, usize) {
+        let tail = |i: usize| u32::from(self.bytes.get(at + i).copied().unwrap_or(0) & 0x3f);
+        let first = u32::from(first);
         let (code_point, len) = match first {
             0..0xe0 => ((first & 0x1f) << 6 | tail(1), 2),
             0xe0..0xf0 => ((first & 0x0f) << 12 | tail(1) << 6 | tail(2), 3),
             _ => ((first & 0x07) << 18 | tail(1) << 12 | tail(2) << 6 | tail(3), 4),
         };
-        (self.classes.get(code_point).copied().unwrap_or(0), len)
+        (code_point, len)
     }
 
     /// The end of the run of characters from `at` on whose class has a bit of `wanted`.
@@ -185,14 +208,15 @@ mod tests {
         assert_eq!(class('a'), Some((LETTER, 1)));
         assert_eq!(class('7'), Some((NUMBER, 1)));
         assert_eq!(class('\u{a0}'), Some((SPACE, 2)));
-        assert_eq!(class('\u{1f}'), Some((0, 1)), "a control, not white space");
-        assert_eq!(class('$'), Some((0, 1)));
+        assert_eq!(class('\u{1f}'), Some((CONTROL, 1)), "not white space");
+        assert_eq!(class('$'), Some((SYMBOL, 1)));
         assert_eq!(class('_'), Some((PUNCTUATION, 1)));
         assert_eq!(class('\u{301}'), Some((MARK, 2)));
         assert_eq!(class('中'), Some((LETTER, 3)));
         assert_eq!(class('²'), Some((NUMBER, 2)));
-        assert_eq!(class('🦀'), Some((0, 4)));
+        assert_eq!(class('🦀'), Some((SYMBOL, 4)));
         assert_eq!(class('\u{2ebf0}'), Some((LETTER, 4)), "a letter since Unicode 15.1");
+        assert_eq!(class('\u{e000}'), Some((CONTROL, 3)), "for private use");
         assert_eq!(class('\u{10ffff}'), Some((0, 4)));
     }
 

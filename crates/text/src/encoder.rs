@@ -8,7 +8,8 @@ use crate::pretokenize::PreTokenizer;
 use crate::special::Fragment;
 use crate::spm::{Spm, SpmScratch};
 use crate::tokenizer::{Model, Tokenizer};
-use crate::vocabulary::{TokenId, Vocabulary};
+use crate::unigram::UnigramScratch;
+use crate::vocabulary::{Spelling, TokenId, Vocabulary};
 use crate::word_cache::{WordCache, WordKey};
 
 /// What to do with special tokens while encoding.
@@ -67,7 +68,8 @@ pub struct Encoder<'t> {
     spm: SpmScratch,
     batch: Box<Batch>,
     fragments: Vec<Fragment>,
-    /// A SentencePiece fragment with its prefix and without U+2581.
+    unigram: UnigramScratch,
+    /// A SentencePiece fragment with its prefix and without U+2581; a word of WordPiece.
     spaced: String,
 }
 
@@ -88,6 +90,7 @@ impl<'t> Encoder<'t> {
             cache: WordCache::new(bits),
             bpe: BpeScratch::default(),
             spm: SpmScratch::default(),
+            unigram: UnigramScratch::default(),
             batch: Box::new(Batch::new()),
             fragments: Vec::new(),
             spaced: String::new(),
@@ -145,8 +148,27 @@ impl<'t> Encoder<'t> {
             match fragment {
                 Fragment::Token(id) => out.ids.push(*id),
                 Fragment::Text(range) => match &tokenizer.model {
+                    Model::Bpe(bpe, splitter) if splitter.spelling() == Spelling::SentencePiece => {
+                        self.encode_spaced_bpe(bpe, *splitter, text, range.clone(), out);
+                    }
                     Model::Bpe(bpe, splitter) => self.encode_bpe(bpe, *splitter, text, range.clone(), out),
                     Model::Spm(spm) => self.encode_spm(spm, text, range.clone(), after_special, out),
+                    Model::WordPiece(words) => {
+                        let missing = push_lost(&mut out.unencodable, range.start);
+                        words.encode(&text[range.clone()], &mut self.spaced, &mut out.ids, missing);
+                    }
+                    Model::Rwkv(rwkv) => {
+                        let missing = push_lost(&mut out.unencodable, range.start);
+                        rwkv.encode(&text.as_bytes()[range.clone()], &mut out.ids, missing);
+                    }
+                    Model::Unigram(unigram) => {
+                        let mut rest = &text[range.clone()];
+                        while !rest.is_empty() {
+                            let (part, after) = rest.split_at(rest.floor_char_boundary(WORD_BYTES_MAX));
+                            unigram.encode(part, &mut self.unigram, &mut out.ids);
+                            rest = after;
+                        }
+                    }
                 },
             }
             after_special = matches!(fragment, Fragment::Token(_));
@@ -162,8 +184,11 @@ impl<'t> Encoder<'t> {
         let base = range.start;
         let text = &text[range];
         let mut merge = |start: usize, end: usize, out: &mut Encoding| {
-            for (i, part) in text.as_bytes()[start..end].chunks(WORD_BYTES_MAX).enumerate() {
-                encode_word(bpe, vocabulary, part, base + start + i * WORD_BYTES_MAX, scratch, out);
+            let mut at = start;
+            while at < end {
+                let cut = text.floor_char_boundary(end.min(at + WORD_BYTES_MAX));
+                encode_word(bpe, vocabulary, &text.as_bytes()[at..cut], base + at, scratch, out);
+                at = cut;
             }
         };
         splitter.for_each_word(text, |start, end| {
@@ -174,6 +199,24 @@ impl<'t> Encoder<'t> {
         batch.flush(cache, out, &mut merge);
     }
 
+    /// BPE over text whose spaces are U+2581 in the vocabulary.
+    fn encode_spaced_bpe(
+        &mut self,
+        bpe: &Bpe,
+        splitter: PreTokenizer,
+        text: &str,
+        range: Range<usize>,
+        out: &mut Encoding,
+    ) {
+        let mut spaced = std::mem::take(&mut self.spaced);
+        spaced.clear();
+        push_spaced(&text[range.clone()], &mut spaced);
+        let missing_from = out.unencodable.len();
+        self.encode_bpe(bpe, splitter, &spaced, 0..spaced.len(), out);
+        self.spaced = spaced;
+        offsets_in_text(&mut out.unencodable[missing_from..], text, range, 0);
+    }
+
     fn encode_spm(&mut self, spm: &Spm, text: &str, range: Range<usize>, after_special: bool, out: &mut Encoding) {
         let vocabulary = &self.tokenizer.vocabulary;
         let Self { cache, spm: scratch, spaced, batch, .. } = self;
@@ -182,12 +225,7 @@ impl<'t> Encoder<'t> {
         if has_prefix {
             spaced.push(' ');
         }
-        for (i, part) in text[range.clone()].split('\u{2581}').enumerate() {
-            if i > 0 {
-                spaced.push(' ');
-            }
-            spaced.push_str(part);
-        }
+        push_spaced(&text[range.clone()], spaced);
         let missing_from = out.unencodable.len();
         let bytes = spaced.as_bytes();
         let mut merge = |start: usize, end: usize, out: &mut Encoding| {
@@ -205,10 +243,7 @@ impl<'t> Encoder<'t> {
             start = end;
         }
         batch.flush(cache, out, &mut merge);
-        let moved = &mut out.unencodable[missing_from..];
-        if !moved.is_empty() {
-            offsets_in_text(moved, text, range, usize::from(has_prefix));
-        }
+        offsets_in_text(&mut out.unencodable[missing_from..], text, range, usize::from(has_prefix));
     }
 }
 
@@ -273,31 +308,32 @@ fn encode_word(
     scratch: &mut BpeScratch,
     out: &mut Encoding,
 ) {
-    if bpe.ignore_merges
-        && let Some(id) = vocabulary.table.find(word)
-    {
+    if let Some(id) = bpe.whole_word(vocabulary, word) {
         out.ids.push(id);
         return;
     }
-    let pieces = bpe.merge_word(word, scratch);
+    let pieces = bpe.merge_word(vocabulary, word, scratch);
     if pieces.iter().all(|&piece| bpe.is_token(piece)) {
         out.ids.extend_from_slice(pieces);
         return;
     }
-    let mut offset = offset;
-    for &piece in pieces {
-        if bpe.is_token(piece) {
-            out.ids.push(piece);
-            offset += vocabulary.table.get(piece).len();
-            continue;
+    bpe.push_tokens(vocabulary, word, pieces, &mut out.ids, |at, byte| {
+        out.unencodable.push(Unencodable { offset: offset + at, byte });
+    });
+}
+
+/// Takes offsets in a part of the text that starts at `base`.
+fn push_lost(unencodable: &mut Vec<Unencodable>, base: usize) -> impl FnMut(usize, u8) {
+    move |at, byte| unencodable.push(Unencodable { offset: base + at, byte })
+}
+
+/// Appends `text` with a space for each U+2581.
+fn push_spaced(text: &str, spaced: &mut String) {
+    for (i, part) in text.split('\u{2581}').enumerate() {
+        if i > 0 {
+            spaced.push(' ');
         }
-        for &byte in bpe.extra_text(piece) {
-            match bpe.fallback_token(byte) {
-                Some(id) => out.ids.push(id),
-                None => out.unencodable.push(Unencodable { offset, byte }),
-            }
-            offset += 1;
-        }
+        spaced.push_str(part);
     }
 }
 

@@ -7,13 +7,17 @@ use crate::vocabulary::TokenId;
 #[non_exhaustive]
 pub enum TokenizerError {
     /// `tokenizer.ggml.model` names a kind of tokenizer that does not exist here.
-    #[error("tokenizer.ggml.model is {name:?}; known models: gpt2 (byte-level BPE), llama (SentencePiece)")]
+    #[error(
+        "tokenizer.ggml.model is {name:?}; known models: gpt2 and gemma4 (BPE), llama (SentencePiece), bert (WordPiece), t5 (unigram), rwkv"
+    )]
     UnknownModel {
         /// The name in the file.
         name: String,
     },
     /// `tokenizer.ggml.pre` names no known pre-tokenizer.
-    #[error("tokenizer.ggml.pre is {name:?}, which is not known; name one of these to override it: {known}")]
+    #[error(
+        "tokenizer.ggml.pre is {name:?}, which is not known; if the model was trained with one of these, name it as the override: {known}"
+    )]
     UnknownPreTokenizer {
         /// The name in the file or the caller's override.
         name: String,
@@ -87,6 +91,12 @@ pub enum TokenizerError {
     BadScore {
         /// The token.
         id: TokenId,
+    },
+    /// `tokenizer.ggml.precompiled_charsmap` is broken.
+    #[error("tokenizer.ggml.precompiled_charsmap cannot be used: {what}")]
+    BadCharsmap {
+        /// What is wrong with it.
+        what: &'static str,
     },
     /// BOS or EOS shall be added, but the vocabulary has none.
     #[error("{flag} is true, but there is no such token in the vocabulary")]

@@ -33,13 +33,17 @@ pub fn source_from_gguf(metadata: &Metadata) -> Result<VocabularySource<'_>, Tok
         model: model.ok_or(TokenizerError::MissingKey { key: "tokenizer.ggml.model" })?,
         pre: metadata.str("tokenizer.ggml.pre")?,
         tokens: tokens.ok_or(TokenizerError::MissingKey { key: "tokenizer.ggml.tokens" })?,
-        token_types: numbers(metadata, "tokenizer.ggml.token_type", integers)?,
-        scores: numbers(metadata, "tokenizer.ggml.scores", floats)?,
+        token_types: numbers(metadata, "tokenizer.ggml.token_type", "an array of 32-bit integers", integers)?,
+        scores: numbers(metadata, "tokenizer.ggml.scores", "an array of 32-bit numbers", floats)?,
         merges: texts(metadata, "tokenizer.ggml.merges")?,
         special_ids: special_ids(metadata)?,
         add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?,
         add_eos: metadata.bool("tokenizer.ggml.add_eos_token")?,
         add_space_prefix: metadata.bool("tokenizer.ggml.add_space_prefix")?,
+        remove_extra_spaces: metadata.bool("tokenizer.ggml.remove_extra_whitespaces")?,
+        precompiled_charsmap: numbers(metadata, "tokenizer.ggml.precompiled_charsmap", "an array of bytes", bytes)?,
+        lowercase: metadata.bool("tokenizer.ggml.normalizer.lowercase")?,
+        strip_accents: metadata.bool("tokenizer.ggml.normalizer.strip_accents")?,
         model_name: metadata.str("general.name")?,
     })
 }
@@ -78,12 +82,13 @@ fn texts<'a>(metadata: &'a Metadata, key: &str) -> Result<Option<Vec<&'a [u8]>>,
 fn numbers<T>(
     metadata: &Metadata,
     key: &str,
+    expected: &'static str,
     convert: impl Fn(Array<'_>) -> Option<Vec<T>>,
 ) -> Result<Option<Vec<T>>, TokenizerError> {
     let Some(array) = metadata.array(key)? else {
         return Ok(None);
     };
-    convert(array).map(Some).ok_or_else(|| wrong_type(key, "an array of 32-bit numbers"))
+    convert(array).map(Some).ok_or_else(|| wrong_type(key, expected))
 }
 
 fn integers(array: Array<'_>) -> Option<Vec<i32>> {
@@ -97,6 +102,13 @@ fn floats(array: Array<'_>) -> Option<Vec<f32>> {
     match array.scalars::<f32>() {
         Some(numbers) => Some(numbers.collect()),
         None => Some(array.scalars::<i32>()?.map(|number| number as f32).collect()),
+    }
+}
+
+fn bytes(array: Array<'_>) -> Option<Vec<u8>> {
+    match array.scalars::<u8>() {
+        Some(numbers) => Some(numbers.collect()),
+        None => Some(array.scalars::<i8>()?.map(i8::cast_unsigned).collect()),
     }
 }
 

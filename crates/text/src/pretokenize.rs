@@ -3,14 +3,23 @@
 //! vocabulary and uses no regex engine: each rule is a hand-written scanner for the pattern in
 //! its module documentation.
 
+mod cased;
 mod gpt2;
 mod llama3;
-mod stacked;
+mod patterns;
+mod scripts;
+mod smollm;
+mod stages;
+mod table;
 
 use std::ops::Range;
 
 use crate::char_class::Classified;
 use crate::pretokenize::llama3::{WITH_MARKS, WITHOUT_MARKS};
+use crate::pretokenize::stages::Stage::{self, Cut, Match};
+use crate::vocabulary::Spelling;
+
+pub use table::{AddBos, PRE_TOKENIZERS, PreTokenizerRules, pre_tokenizer_rules};
 
 /// A way of cutting text into words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +36,56 @@ pub enum PreTokenizer {
     Qwen2,
     /// Qwen3.5's pattern: Qwen2's with combining marks among the letters.
     Qwen35,
+    /// Llama 3's pattern, then white space in powers of two.
+    Jais2,
+    /// Qwen2's pattern without line breaks after punctuation.
+    SeedCoder,
+    /// Qwen2's pattern without contractions.
+    Ufakzeka,
+    /// Words with single spaces between them.
+    ExaoneMoe,
+    /// Three digits from the left, then Llama 3's pattern.
+    Minicpm5,
+    /// Lines, then Qwen2's pattern.
+    Laguna,
+    /// Line breaks, cased alphabets, punctuation, scripts, numbers.
+    DeepseekLlm,
+    /// Line breaks, letters, punctuation, scripts, digits.
+    DeepseekCoder,
+    /// Three digits, Chinese and kana, words with an ASCII mark before them.
+    DeepseekV3,
+    /// DeepSeek V3's with single digits and line breaks.
+    Spark,
+    /// Digits in threes from the right, scripts, DeepSeek V3's words.
+    Afmoe,
+    /// Scripts, then GPT-4o's words with single digits.
+    Youtu,
+    /// GPT-4o's words.
+    Gpt4o,
+    /// GPT-4o's words with combining marks among the letters.
+    Gpt4oMarks,
+    /// Digits in threes from the right, then GPT-4o's words.
+    TinyAya,
+    /// GPT-4o's words with single digits and without contractions.
+    Tekken,
+    /// Chinese characters, then GPT-4o's words.
+    KimiK2,
+    /// Punctuation runs, GPT-2, groups of three ASCII digits.
+    Falcon,
+    /// Everything between white space and a few stops.
+    Bloom,
+    /// BLOOM's, with single digits.
+    Viking,
+    /// Image tokens, white space, digits, punctuation, GPT-2.
+    Chameleon,
+    /// Numbers, ASCII digits in threes from the right; all else is one word.
+    Superbpe,
+    /// Lines, over text whose spaces are U+2581; a run of line breaks may be one token.
+    Gemma4,
+    /// Lines, over text whose spaces are U+2581.
+    SarvamMoe,
+    /// Everything between white space, over tokens spelled as they are.
+    Whitespace,
 }
 
 impl PreTokenizer {
@@ -35,12 +94,66 @@ impl PreTokenizer {
     pub(crate) fn for_each_word(self, text: &str, mut word: impl FnMut(usize, usize)) {
         let view = Classified::new(text);
         match self {
-            Self::Default => stacked::split_default(view, &mut word),
             Self::Gpt2 => each(view, gpt2::word_end, &mut word),
-            Self::Smollm => stacked::split_smollm(view, &mut word),
+            Self::Smollm => smollm::split(view, &mut word),
             Self::Llama3 => each(view, llama3::word_end::<3, WITHOUT_MARKS>, &mut word),
             Self::Qwen2 => each(view, llama3::word_end::<1, WITHOUT_MARKS>, &mut word),
             Self::Qwen35 => each(view, llama3::word_end::<1, WITH_MARKS>, &mut word),
+            rarer => stages::split(view, rarer.stages(), &mut word),
+        }
+    }
+
+    /// The rule as patterns one after the other: for rules that have no loop of their own.
+    fn stages(self) -> &'static [Stage] {
+        const QWEN2: Stage = Match(|view, at| Some(llama3::word_end::<1, WITHOUT_MARKS>(view, at)));
+        const LLAMA3: Stage = Match(|view, at| Some(llama3::word_end::<3, WITHOUT_MARKS>(view, at)));
+        const GPT2: Stage = Match(|view, at| Some(gpt2::word_end(view, at)));
+        const DIGIT: Stage = Match(scripts::digit);
+        const THREE_DIGITS: Stage = Match(scripts::three_digits);
+        const HAN_AND_KANA: Stage = Match(scripts::han_and_kana);
+        const DEEPSEEK3: Stage = Match(scripts::deepseek3);
+        match self {
+            Self::Default => {
+                const { &[Match(scripts::default_marks), GPT2, Match(scripts::number), Match(scripts::ascii_triple)] }
+            }
+            Self::Gpt2 => const { &[GPT2] },
+            Self::Smollm => const { &[DIGIT, GPT2] },
+            Self::Llama3 => const { &[LLAMA3] },
+            Self::Qwen2 => const { &[QWEN2] },
+            Self::Qwen35 => const { &[Match(|view, at| Some(llama3::word_end::<1, WITH_MARKS>(view, at)))] },
+            Self::Jais2 => const { &[LLAMA3, Cut(llama3::space_powers)] },
+            Self::SeedCoder => const { &[Match(llama3::seed_coder)] },
+            Self::Ufakzeka => const { &[Match(llama3::ufakzeka)] },
+            Self::ExaoneMoe => const { &[Match(llama3::exaone_moe)] },
+            Self::Minicpm5 => const { &[THREE_DIGITS, Match(llama3::minicpm5)] },
+            Self::Laguna => const { &[Match(scripts::lines), QWEN2] },
+            Self::DeepseekLlm => scripts::DEEPSEEK_LLM,
+            Self::DeepseekCoder => scripts::DEEPSEEK_CODER,
+            Self::DeepseekV3 => const { &[THREE_DIGITS, HAN_AND_KANA, DEEPSEEK3] },
+            Self::Spark => const { &[THREE_DIGITS, HAN_AND_KANA, Match(scripts::spark), DIGIT] },
+            Self::Afmoe => const { &[Cut(cased::thousands), Match(scripts::afmoe_scripts), DEEPSEEK3] },
+            Self::Youtu => const { &[Match(scripts::youtu_scripts), Match(cased::youtu)] },
+            Self::Gpt4o => const { &[Match(cased::gpt4o)] },
+            Self::Gpt4oMarks => const { &[Match(cased::gpt4o_with_marks)] },
+            Self::TinyAya => const { &[Cut(cased::thousands), Match(cased::tiny_aya)] },
+            Self::Tekken => const { &[Match(cased::tekken)] },
+            Self::KimiK2 => const { &[Match(cased::kimi_k2)] },
+            Self::Falcon => const { &[Match(scripts::falcon_marks), GPT2, Match(scripts::ascii_triple)] },
+            Self::Bloom => const { &[Match(scripts::bloom)] },
+            Self::Viking => const { &[Match(scripts::bloom), DIGIT] },
+            Self::Chameleon => scripts::CHAMELEON,
+            Self::Superbpe => const { &[Match(scripts::number), Cut(scripts::ascii_thousands)] },
+            Self::Gemma4 | Self::SarvamMoe => const { &[Match(scripts::lines)] },
+            Self::Whitespace => const { &[Match(scripts::not_space)] },
+        }
+    }
+
+    /// How this family's vocabularies spell their tokens.
+    pub(crate) fn spelling(self) -> Spelling {
+        match self {
+            Self::Gemma4 | Self::SarvamMoe => Spelling::SentencePiece,
+            Self::Whitespace => Spelling::Plain,
+            _ => Spelling::ByteLevel,
         }
     }
 
@@ -50,115 +163,6 @@ impl PreTokenizer {
         let mut words = Vec::new();
         self.for_each_word(text, |start, end| words.push(start..end));
         words
-    }
-}
-
-/// What a name in `tokenizer.ggml.pre` means besides the cutting rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PreTokenizerRules {
-    /// The name in the file.
-    pub name: &'static str,
-    /// How text is cut into words.
-    pub splitter: PreTokenizer,
-    /// A word that is a token stands for itself, whatever the merges say.
-    pub ignore_merges: bool,
-    /// Prompts start with BOS unless the file says otherwise.
-    pub add_bos: bool,
-    /// Decoding removes the space before `? ! . ,` and some contractions.
-    pub clean_spaces: bool,
-    /// The vocabulary has no BOS unless the file names one.
-    pub no_default_bos: bool,
-}
-
-/// Every known name, with what llama.cpp (0c1e57098, `llama-vocab.cpp`) does for it.
-pub const PRE_TOKENIZERS: &[PreTokenizerRules] = &[
-    row("default", PreTokenizer::Default),
-    row("gpt-2", PreTokenizer::Gpt2),
-    row("phi-2", PreTokenizer::Gpt2),
-    row("jina-es", PreTokenizer::Gpt2),
-    row("jina-de", PreTokenizer::Gpt2),
-    row("jina-v2-es", PreTokenizer::Gpt2),
-    row("jina-v2-de", PreTokenizer::Gpt2),
-    row("gigachat", PreTokenizer::Gpt2),
-    row("a.x-4.0", PreTokenizer::Gpt2),
-    row("mellum", PreTokenizer::Gpt2),
-    row("modern-bert", PreTokenizer::Gpt2),
-    row("exaone4", PreTokenizer::Gpt2),
-    row("mpt", PreTokenizer::Gpt2),
-    row("olmo", PreTokenizer::Gpt2),
-    row("jais", PreTokenizer::Gpt2),
-    row("trillion", PreTokenizer::Gpt2).exact_spaces(),
-    row("granite-docling", PreTokenizer::Gpt2).exact_spaces(),
-    row("smollm", PreTokenizer::Smollm).exact_spaces(),
-    row("command-r", PreTokenizer::Smollm).exact_spaces(),
-    row("starcoder", PreTokenizer::Smollm),
-    row("refact", PreTokenizer::Smollm),
-    row("codeshell", PreTokenizer::Smollm),
-    row("exaone", PreTokenizer::Smollm),
-    row("minerva-7b", PreTokenizer::Smollm),
-    row("mellum2", PreTokenizer::Smollm),
-    row("llama-bpe", PreTokenizer::Llama3).ignore_merges().add_bos(),
-    row("llama3", PreTokenizer::Llama3).ignore_merges().add_bos(),
-    row("llama-v3", PreTokenizer::Llama3).ignore_merges().add_bos(),
-    row("falcon3", PreTokenizer::Llama3).ignore_merges().add_bos(),
-    row("falcon-h1", PreTokenizer::Llama3).ignore_merges().add_bos(),
-    row("pixtral", PreTokenizer::Llama3).ignore_merges().add_bos(),
-    row("midm-2.0", PreTokenizer::Llama3).ignore_merges().add_bos(),
-    row("lfm2", PreTokenizer::Llama3).ignore_merges().add_bos(),
-    row("jina-v5-nano", PreTokenizer::Llama3).ignore_merges().add_bos(),
-    row("dbrx", PreTokenizer::Llama3),
-    row("smaug-bpe", PreTokenizer::Llama3),
-    row("chatglm-bpe", PreTokenizer::Llama3).no_default_bos(),
-    row("glm4", PreTokenizer::Llama3).no_default_bos().ignore_merges(),
-    row("glm5", PreTokenizer::Llama3).no_default_bos().ignore_merges(),
-    row("qwen2", PreTokenizer::Qwen2).exact_spaces(),
-    row("deepseek-r1-qwen", PreTokenizer::Qwen2).exact_spaces(),
-    row("kormo", PreTokenizer::Qwen2).exact_spaces(),
-    row("f2llmv2", PreTokenizer::Qwen2).exact_spaces(),
-    row("megrez", PreTokenizer::Qwen2),
-    row("stablelm2", PreTokenizer::Qwen2),
-    row("hunyuan", PreTokenizer::Qwen2).exact_spaces(),
-    row("solar-open", PreTokenizer::Qwen2).exact_spaces(),
-    row("grok-2", PreTokenizer::Qwen2).exact_spaces(),
-    row("qwen35", PreTokenizer::Qwen35).exact_spaces(),
-];
-
-/// The rules that `tokenizer.ggml.pre` names, if they are known.
-#[must_use]
-pub fn pre_tokenizer_rules(name: &str) -> Option<&'static PreTokenizerRules> {
-    PRE_TOKENIZERS.iter().find(|rules| rules.name == name)
-}
-
-const fn row(name: &'static str, splitter: PreTokenizer) -> PreTokenizerRules {
-    PreTokenizerRules {
-        name,
-        splitter,
-        ignore_merges: false,
-        add_bos: false,
-        clean_spaces: true,
-        no_default_bos: false,
-    }
-}
-
-impl PreTokenizerRules {
-    const fn ignore_merges(mut self) -> Self {
-        self.ignore_merges = true;
-        self
-    }
-
-    const fn add_bos(mut self) -> Self {
-        self.add_bos = true;
-        self
-    }
-
-    const fn exact_spaces(mut self) -> Self {
-        self.clean_spaces = false;
-        self
-    }
-
-    const fn no_default_bos(mut self) -> Self {
-        self.no_default_bos = true;
-        self
     }
 }
 

@@ -4,12 +4,15 @@
 use crate::bpe::Bpe;
 use crate::encoder::{EncodeOptions, Encoder, Encoding};
 use crate::error::TokenizerError;
-use crate::pretokenize::{PRE_TOKENIZERS, PreTokenizer, PreTokenizerRules, pre_tokenizer_rules};
+use crate::pretokenize::{AddBos, PRE_TOKENIZERS, PreTokenizer, PreTokenizerRules, pre_tokenizer_rules};
+use crate::rwkv::Rwkv;
 use crate::special::{SpecialTokens, assign_roles};
 use crate::spm::Spm;
+use crate::unigram::{Spaces, Unigram};
 use crate::vocabulary::{
     SpecialIds, Spelling, TokenId, Vocabulary, VocabularyNote, VocabularySource, attr, byte_of_token,
 };
+use crate::word_piece::{Normaliser, WordPiece};
 
 /// Bytes to tokens and back, for one vocabulary.
 pub struct Tokenizer {
@@ -26,6 +29,9 @@ pub struct Tokenizer {
 pub(crate) enum Model {
     Bpe(Box<Bpe>, PreTokenizer),
     Spm(Box<Spm>),
+    WordPiece(Box<WordPiece>),
+    Unigram(Box<Unigram>),
+    Rwkv(Box<Rwkv>),
 }
 
 /// What is added to or taken from a text as a whole.
@@ -44,8 +50,14 @@ impl Tokenizer {
     /// Unknown kinds of tokenizer, missing or contradictory tables; see `TokenizerError`.
     pub fn from_source(source: &VocabularySource<'_>) -> Result<Self, TokenizerError> {
         match source.model {
-            "gpt2" => Self::byte_level(source),
+            // llama.cpp's defaults, from Falcon's vocabulary.
+            "gpt2" => Self::pair_merges(source, source.pre, SpecialIds { bos: Some(11), eos: Some(11), ..NO_IDS }),
+            // Names its own pre-tokenizer, whatever the file says.
+            "gemma4" => Self::pair_merges(source, Some("gemma4"), NO_IDS),
             "llama" => Self::sentence_piece(source),
+            "bert" => Self::word_piece(source),
+            "t5" => Self::unigram(source),
+            "rwkv" => Self::rwkv(source),
             name => Err(TokenizerError::UnknownModel { name: name.to_owned() }),
         }
     }
@@ -112,7 +124,9 @@ impl Tokenizer {
             return None;
         }
         let kind = self.attrs(id);
-        Some(if kind & (attr::CONTROL | attr::UNKNOWN | attr::USER_DEFINED) != 0 {
+        Some(if self.vocabulary.spelling == Spelling::Escaped {
+            self.vocabulary.table.get(id)
+        } else if kind & (attr::CONTROL | attr::UNKNOWN | attr::USER_DEFINED) != 0 {
             self.vocabulary.raw_text(id)
         } else if kind & attr::NORMAL != 0 {
             self.vocabulary.table.get(id)
@@ -146,18 +160,28 @@ impl Tokenizer {
         self.vocabulary.attrs.get(id as usize).copied().unwrap_or(0)
     }
 
-    fn byte_level(source: &VocabularySource<'_>) -> Result<Self, TokenizerError> {
+    /// BPE: from bytes, or in a few families from characters.
+    fn pair_merges(
+        source: &VocabularySource<'_>,
+        pre: Option<&str>,
+        default_ids: SpecialIds,
+    ) -> Result<Self, TokenizerError> {
         let mut notes = Vec::new();
-        let name = source.pre.filter(|name| !name.is_empty()).unwrap_or_else(|| {
+        let name = pre.filter(|name| !name.is_empty()).unwrap_or_else(|| {
             notes.push(VocabularyNote::PreTokenizerMissing);
             "default"
         });
         let rules = pre_tokenizer_rules(name).ok_or_else(|| unknown_pre_tokenizer(name))?;
-        let merges = source.merges.as_deref().ok_or(TokenizerError::MissingKey { key: "tokenizer.ggml.merges" })?;
-        let vocabulary = Vocabulary::build(source, Spelling::ByteLevel)?;
-        let bpe = Bpe::build(&vocabulary, merges, rules.ignore_merges)?;
+        let merges = match (&source.merges, rules.splitter) {
+            (Some(merges), _) => merges.as_slice(),
+            // Its words are tokens or bytes.
+            (None, PreTokenizer::KimiK2) => &[],
+            (None, _) => return Err(TokenizerError::MissingKey { key: "tokenizer.ggml.merges" }),
+        };
+        let vocabulary = Vocabulary::build(source, rules.splitter.spelling())?;
+        let bpe = Bpe::build(&vocabulary, merges, rules)?;
         let missing = bpe.missing_bytes();
-        let settings = Settings::byte_level(rules);
+        let settings = Settings::pair_merges(rules, default_ids);
         Self::finish(source, vocabulary, Model::Bpe(Box::new(bpe), rules.splitter), settings, missing, notes)
     }
 
@@ -165,7 +189,62 @@ impl Tokenizer {
         let vocabulary = Vocabulary::build(source, Spelling::SentencePiece)?;
         let spm = Spm::build(&vocabulary, source)?;
         let missing = spm.missing_bytes();
-        Self::finish(source, vocabulary, Model::Spm(Box::new(spm)), Settings::sentence_piece(), missing, Vec::new())
+        let settings = Settings {
+            default_ids: SpecialIds { bos: Some(1), eos: Some(2), unknown: Some(0), ..NO_IDS },
+            add_bos: AddBos::UnlessRefused,
+            add_space_prefix: true,
+            ..Settings::NOTHING_ADDED
+        };
+        Self::finish(source, vocabulary, Model::Spm(Box::new(spm)), settings, missing, Vec::new())
+    }
+
+    fn word_piece(source: &VocabularySource<'_>) -> Result<Self, TokenizerError> {
+        let vocabulary = Vocabulary::build(source, Spelling::SentencePiece)?;
+        let settings = Settings {
+            default_ids: SpecialIds {
+                bos: Some(101),
+                unknown: Some(100),
+                separator: Some(102),
+                padding: Some(0),
+                mask: Some(103),
+                ..NO_IDS
+            },
+            add_bos: AddBos::Always,
+            end: End::Separator,
+            clean_spaces: true,
+            ..Settings::NOTHING_ADDED
+        };
+        let unknown = unknown_id(source, settings.default_ids);
+        // Accents go where capitals go, unless the file says otherwise.
+        let lowercase = source.lowercase.unwrap_or(true);
+        let normaliser = Normaliser { lowercase, strip_accents: source.strip_accents.unwrap_or(lowercase) };
+        let words = WordPiece::build(&vocabulary, unknown, normaliser)?;
+        Self::finish(source, vocabulary, Model::WordPiece(Box::new(words)), settings, Vec::new(), Vec::new())
+    }
+
+    fn unigram(source: &VocabularySource<'_>) -> Result<Self, TokenizerError> {
+        let vocabulary = Vocabulary::build(source, Spelling::SentencePiece)?;
+        let settings = Settings {
+            default_ids: SpecialIds { eos: Some(1), unknown: Some(2), padding: Some(0), ..NO_IDS },
+            end: End::EosUnlessRefused,
+            ..Settings::NOTHING_ADDED
+        };
+        let unknown = unknown_id(source, settings.default_ids)
+            .ok_or(TokenizerError::MissingKey { key: "tokenizer.ggml.unknown_token_id" })?;
+        let spaces = Spaces {
+            prefix: source.add_space_prefix.unwrap_or(settings.add_space_prefix),
+            merge: source.remove_extra_spaces.unwrap_or(false),
+        };
+        let unigram = Unigram::build(&vocabulary, source, unknown, spaces)?;
+        Self::finish(source, vocabulary, Model::Unigram(Box::new(unigram)), settings, Vec::new(), Vec::new())
+    }
+
+    fn rwkv(source: &VocabularySource<'_>) -> Result<Self, TokenizerError> {
+        let vocabulary = Vocabulary::build(source, Spelling::Escaped)?;
+        let rwkv = Rwkv::build(&vocabulary, unknown_id(source, NO_IDS))?;
+        let missing = rwkv.missing_bytes();
+        let settings = Settings { add_bos: AddBos::Never, end: End::Nothing, ..Settings::NOTHING_ADDED };
+        Self::finish(source, vocabulary, Model::Rwkv(Box::new(rwkv)), settings, missing, Vec::new())
     }
 
     fn finish(
@@ -185,9 +264,21 @@ impl Tokenizer {
             (true, id) => Ok(id),
             (false, _) => Ok(None),
         };
+        let add_bos = match settings.add_bos {
+            AddBos::Never => false,
+            AddBos::IfAsked => source.add_bos.unwrap_or(false),
+            AddBos::UnlessRefused => source.add_bos.unwrap_or(true),
+            AddBos::Always => true,
+        };
+        let (add_end, end, end_flag) = match settings.end {
+            End::Nothing => (false, None, ""),
+            End::EosIfAsked => (source.add_eos.unwrap_or(false), roles.ids.eos, "tokenizer.ggml.add_eos_token"),
+            End::EosUnlessRefused => (source.add_eos.unwrap_or(true), roles.ids.eos, "tokenizer.ggml.add_eos_token"),
+            End::Separator => (true, roles.ids.separator, "tokenizer.ggml.add_sep_token"),
+        };
         let rules = Rules {
-            bos: added(source.add_bos.unwrap_or(settings.add_bos), roles.ids.bos, "tokenizer.ggml.add_bos_token")?,
-            eos: added(source.add_eos.unwrap_or(false), roles.ids.eos, "tokenizer.ggml.add_eos_token")?,
+            bos: added(add_bos, roles.ids.bos, "tokenizer.ggml.add_bos_token")?,
+            eos: added(add_end, end, end_flag)?,
             add_space_prefix: source.add_space_prefix.unwrap_or(settings.add_space_prefix),
             clean_spaces: settings.clean_spaces,
         };
@@ -200,31 +291,59 @@ impl Tokenizer {
 #[derive(Clone, Copy)]
 struct Settings {
     default_ids: SpecialIds,
-    add_bos: bool,
+    add_bos: AddBos,
+    end: End,
     add_space_prefix: bool,
     clean_spaces: bool,
 }
 
-impl Settings {
-    fn byte_level(rules: &PreTokenizerRules) -> Self {
-        // llama.cpp's defaults, from Falcon's vocabulary.
-        let bos = (!rules.no_default_bos).then_some(11);
-        Self {
-            default_ids: SpecialIds { bos, eos: Some(11), ..SpecialIds::default() },
-            add_bos: rules.add_bos,
-            add_space_prefix: false,
-            clean_spaces: rules.clean_spaces,
-        }
-    }
+/// What ends a text.
+#[derive(Clone, Copy)]
+enum End {
+    Nothing,
+    EosIfAsked,
+    EosUnlessRefused,
+    Separator,
+}
 
-    fn sentence_piece() -> Self {
-        Self {
-            default_ids: SpecialIds { bos: Some(1), eos: Some(2), unknown: Some(0), ..SpecialIds::default() },
-            add_bos: true,
-            add_space_prefix: true,
-            clean_spaces: false,
+const NO_IDS: SpecialIds = SpecialIds {
+    bos: None,
+    eos: None,
+    eot: None,
+    eom: None,
+    unknown: None,
+    separator: None,
+    padding: None,
+    mask: None,
+    fim_prefix: None,
+    fim_suffix: None,
+    fim_middle: None,
+    fim_padding: None,
+    fim_repository: None,
+    fim_separator: None,
+};
+
+impl Settings {
+    const NOTHING_ADDED: Self = Self {
+        default_ids: NO_IDS,
+        add_bos: AddBos::IfAsked,
+        end: End::EosIfAsked,
+        add_space_prefix: false,
+        clean_spaces: false,
+    };
+
+    fn pair_merges(rules: &PreTokenizerRules, mut default_ids: SpecialIds) -> Self {
+        if rules.no_default_bos {
+            default_ids.bos = None;
         }
+        Self { default_ids, add_bos: rules.add_bos, clean_spaces: rules.clean_spaces, ..Self::NOTHING_ADDED }
     }
+}
+
+/// The unknown token, if it is in the vocabulary.
+fn unknown_id(source: &VocabularySource<'_>, defaults: SpecialIds) -> Option<TokenId> {
+    let inside = |id: &TokenId| (*id as usize) < source.tokens.len();
+    source.special_ids.unknown.filter(inside).or(defaults.unknown.filter(inside))
 }
 
 fn unknown_pre_tokenizer(name: &str) -> TokenizerError {

@@ -3,6 +3,7 @@
 
 use crate::byte_level;
 use crate::error::TokenizerError;
+use crate::rwkv;
 use crate::text_table::TextTable;
 
 /// Index of a token in the vocabulary, as in the file.
@@ -12,16 +13,16 @@ pub type TokenId = u32;
 /// Every field is named after its `tokenizer.ggml.*` key.
 #[derive(Clone, Debug, Default)]
 pub struct VocabularySource<'a> {
-    /// `model`: `gpt2` or `llama`.
+    /// `model`: `gpt2`, `gemma4`, `llama`, `bert`, `t5` or `rwkv`.
     pub model: &'a str,
-    /// `pre`, or the caller's override of it. Only byte-level BPE looks at it.
+    /// `pre`, or the caller's override of it. Only BPE looks at it.
     pub pre: Option<&'a str>,
     /// `tokens`, in id order.
     pub tokens: Vec<&'a [u8]>,
     /// `token_type`: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
     /// Without it every token is normal.
     pub token_types: Option<Vec<i32>>,
-    /// `scores`; only SentencePiece looks at them.
+    /// `scores`; only SentencePiece and unigram models look at them.
     pub scores: Option<Vec<f32>>,
     /// `merges`: two parts with a space between, best first. Only BPE looks at them.
     pub merges: Option<Vec<&'a [u8]>>,
@@ -33,6 +34,14 @@ pub struct VocabularySource<'a> {
     pub add_eos: Option<bool>,
     /// `add_space_prefix`.
     pub add_space_prefix: Option<bool>,
+    /// `remove_extra_whitespaces`; only unigram models look at it.
+    pub remove_extra_spaces: Option<bool>,
+    /// `precompiled_charsmap`; only unigram models look at it.
+    pub precompiled_charsmap: Option<Vec<u8>>,
+    /// `normalizer.lowercase`; only WordPiece looks at it.
+    pub lowercase: Option<bool>,
+    /// `normalizer.strip_accents`; only WordPiece looks at it.
+    pub strip_accents: Option<bool>,
     /// `general.name`: some models' special tokens swallow white space, and only the name tells.
     pub model_name: Option<&'a str>,
 }
@@ -119,6 +128,10 @@ pub(crate) enum Spelling {
     ByteLevel,
     /// U+2581 for a space.
     SentencePiece,
+    /// The bytes themselves.
+    Plain,
+    /// RWKV's escapes.
+    Escaped,
 }
 
 /// U+2581, SentencePiece's visible space.
@@ -132,7 +145,7 @@ pub(crate) struct Vocabulary {
     /// Texts as the file has them, sorted by id: of tokens that `find` does not know, and of those
     /// that are not normal (they are shown as written) where the spelling makes a difference.
     raw: Vec<(TokenId, Box<[u8]>)>,
-    spelling: Spelling,
+    pub(crate) spelling: Spelling,
 }
 
 impl Vocabulary {
@@ -198,13 +211,18 @@ impl Vocabulary {
 
 /// Appends the bytes a token's text stands for. False where text to encode can never contain it:
 /// an empty token, a raw space in SentencePiece, a character that spells no byte.
-fn spell_into(text: &[u8], spelling: Spelling, out: &mut Vec<u8>) -> bool {
+pub(crate) fn spell_into(text: &[u8], spelling: Spelling, out: &mut Vec<u8>) -> bool {
     match spelling {
         Spelling::ByteLevel => !text.is_empty() && byte_level::decode_into(text, out),
         Spelling::SentencePiece => {
             unescape_into(text, out);
             !text.is_empty() && !text.contains(&b' ')
         }
+        Spelling::Plain => {
+            out.extend_from_slice(text);
+            !text.is_empty()
+        }
+        Spelling::Escaped => !text.is_empty() && rwkv::unescape_into(text, out),
     }
 }
 

@@ -7,6 +7,10 @@
 mod fixtures;
 #[path = "tokenizer/hostile.rs"]
 mod hostile;
+#[path = "tokenizer/other_models.rs"]
+mod other_models;
+#[path = "tokenizer/regexes.rs"]
+mod regexes;
 #[path = "tokenizer/round_trip.rs"]
 mod round_trip;
 #[path = "tokenizer/sentence_piece.rs"]

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Write src/unicode_tables.rs from Python's unicodedata.
+"""Write src/unicode_tables.rs from the Python package unicodedata2.
 
-Run with a Python whose unicodedata is 15.1 (CPython 3.13): the version llama.cpp's own tables
-have, so that the same text splits at the same places.
+Its version is that of Unicode: 15.1 is what llama.cpp's own tables have, so that the same text splits at the same places.
 
-    python3.13 tools/generate_unicode_tables.py > src/unicode_tables.rs
+    pip install unicodedata2==15.1.0 && python3 tools/generate_unicode_tables.py > src/unicode_tables.rs
 """
 import sys
-import unicodedata
+
+import unicodedata2 as unicodedata
 
 VERSION = "15.1.0"
-LETTER, NUMBER, SPACE, PUNCTUATION, MARK = 1, 2, 4, 8, 16
-MAJOR = {"L": LETTER, "N": NUMBER, "P": PUNCTUATION, "M": MARK}
+LETTER, NUMBER, SPACE, PUNCTUATION, MARK, SYMBOL, CONTROL = 1, 2, 4, 8, 16, 32, 64
+MAJOR = {"L": LETTER, "N": NUMBER, "P": PUNCTUATION, "M": MARK, "S": SYMBOL}
 # The White_Space property; str.isspace() also holds for U+001C..U+001F, which have it not.
 WHITE_SPACE = (set(range(0x09, 0x0E)) | {0x20, 0x85, 0xA0, 0x1680} | set(range(0x2000, 0x200B))
                | {0x2028, 0x2029, 0x202F, 0x205F, 0x3000})
@@ -20,12 +20,15 @@ WHITE_SPACE = (set(range(0x09, 0x0E)) | {0x20, 0x85, 0xA0, 0x1680} | set(range(0
 def char_class(code_point):
     if code_point in WHITE_SPACE:
         return SPACE
-    return MAJOR.get(unicodedata.category(chr(code_point))[0], 0)
+    category = unicodedata.category(chr(code_point))
+    if category in ("Cc", "Cf", "Co"):
+        return CONTROL
+    return MAJOR.get(category[0], 0)
 
 
 def main():
     if unicodedata.unidata_version != VERSION:
-        sys.exit(f"this Python has Unicode {unicodedata.unidata_version}; the tables are made with {VERSION}")
+        sys.exit(f"this package has Unicode {unicodedata.unidata_version}; the tables are made with {VERSION}")
     ranges, last = [], 0
     for code_point in range(0x110000):
         now = char_class(code_point)

@@ -17,9 +17,9 @@ fn error(draft: &Draft) -> TokenizerError {
 fn missing_parts_are_named() {
     let draft = draft();
     let mut source = draft.source();
-    source.model = "bert";
+    source.model = "plamo2";
     let unknown = Tokenizer::from_source(&source).err().unwrap();
-    assert!(matches!(&unknown, TokenizerError::UnknownModel { name } if name == "bert"));
+    assert!(matches!(&unknown, TokenizerError::UnknownModel { name } if name == "plamo2"));
     source.model = "gpt2";
     source.merges = None;
     let missing = Tokenizer::from_source(&source).err().unwrap();

@@ -71,7 +71,14 @@ proptest! {
     #[test]
     fn byte_level_round_trip(text in text()) {
         let draft = byte_level();
-        for rules in PRE_TOKENIZERS {
+        // The last rows' vocabularies are not spelled in bytes; of names with the same rule one is enough.
+        let from_bytes = PRE_TOKENIZERS.iter().take_while(|rules| rules.name != "gemma4");
+        let mut seen = Vec::new();
+        for rules in from_bytes {
+            if seen.contains(&rules.splitter) {
+                continue;
+            }
+            seen.push(rules.splitter);
             let mut source = draft.source();
             source.pre = Some(rules.name);
             let tokenizer = Tokenizer::from_source(&source).unwrap();
