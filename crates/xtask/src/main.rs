@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "progress of a command-line tool")]
 
+mod fuzz;
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -11,10 +13,22 @@ use std::time::Instant;
 
 const USAGE: &str = "\
 usage: cargo xtask check [--real] [--no-tests]
+       cargo xtask fuzz SECONDS
 
-  check        formatting, lints, dependencies, fuzz targets, tests (which hold the tidy rules)
+  check        formatting, lints, dependencies, fuzz targets for some seconds, tests (which hold the tidy rules)
   --real       also fetch the real models and run the tests that need them
-  --no-tests   leave `cargo test --workspace` out, for a caller that has just run it";
+  --no-tests   leave `cargo test --workspace` out, for a caller that has just run it
+  fuzz         run each fuzz target for SECONDS; what they find is kept in fuzz/corpus and fuzz/artifacts";
+
+/// How long `check` runs each fuzz target.
+const CHECK_FUZZ_SECONDS: u32 = 5;
+
+/// What to do.
+enum Task {
+    Check(Options),
+    /// For so many seconds each.
+    Fuzz(u32),
+}
 
 /// What `check` runs.
 struct Options {
@@ -24,11 +38,15 @@ struct Options {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let Some(options) = parse(&arguments) else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
+    let outcome = match parse(&arguments) {
+        None => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+        Some(Task::Check(options)) => check(&options),
+        Some(Task::Fuzz(seconds)) => fuzz::run(&root(), seconds),
     };
-    match check(&options) {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("xtask: {failure}");
@@ -37,10 +55,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(arguments: &[String]) -> Option<Options> {
+fn parse(arguments: &[String]) -> Option<Task> {
     let (command, flags) = arguments.split_first()?;
-    if command != "check" {
-        return None;
+    match (command.as_str(), flags) {
+        ("check", _) => {}
+        ("fuzz", [seconds]) => return seconds.parse().ok().map(Task::Fuzz),
+        _ => return None,
     }
     let mut options = Options { real_models: false, tests: true };
     for flag in flags {
@@ -50,14 +70,15 @@ fn parse(arguments: &[String]) -> Option<Options> {
             _ => return None,
         }
     }
-    Some(options)
+    Some(Task::Check(options))
 }
 
 fn check(options: &Options) -> Result<(), String> {
     stage("formatting", cargo(&["fmt", "--all", "--check"]))?;
     stage("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     dependencies()?;
-    fuzz_targets()?;
+    eprintln!("== fuzz targets");
+    fuzz::run(&root(), CHECK_FUZZ_SECONDS)?;
     if options.tests {
         stage("tests", cargo(&["test", "--workspace"]))?;
     }
@@ -74,17 +95,6 @@ fn dependencies() -> Result<(), String> {
         return Ok(());
     }
     stage("dependencies", cargo(&["deny", "check", "bans", "licenses", "sources"]))
-}
-
-/// Type-checks the fuzz targets on the pinned toolchain; running them needs nightly and cargo-fuzz.
-fn fuzz_targets() -> Result<(), String> {
-    let manifest = root().join("fuzz/Cargo.toml");
-    if !manifest.exists() {
-        return Err(format!("{} is missing: the fuzz targets are part of the checks", manifest.display()));
-    }
-    let mut command = cargo(&["check", "--bins", "--manifest-path"]);
-    command.arg(manifest);
-    stage("fuzz targets", command)
 }
 
 fn real_models() -> Result<(), String> {
