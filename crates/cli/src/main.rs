@@ -1,5 +1,7 @@
 //! The `metallic` command: flags in, text or JSON out. It computes nothing itself; `metallic`, the library, does.
 
+#![deny(unsafe_code)]
+
 mod args;
 mod bench;
 mod chat;
@@ -9,6 +11,9 @@ mod input;
 mod inspect;
 mod interrupt;
 mod logits;
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "a signal's handler cannot be set without it")]
+mod lost_file;
 mod options;
 mod output;
 mod perplexity;
@@ -25,6 +30,8 @@ fn main() -> ExitCode {
     let cli = args::parse();
     interrupt::install();
     let out = Output::new(cli.verbosity(), cli.command.json());
+    #[cfg(unix)]
+    lost_file::install(&out);
     let outcome = match &cli.command {
         Command::Run(args) => run::run(args, &out),
         Command::Chat(args) => chat::chat(args, &out),

@@ -131,10 +131,15 @@ impl Output {
 
     /// A failure, on stderr: as JSON where the output is.
     pub(crate) fn tell_error(&self, error: &anyhow::Error) {
+        self.tell(self.error_line(error));
+    }
+
+    /// What [`Output::tell_error`] tells, without the line's end.
+    pub(crate) fn error_line(&self, error: &anyhow::Error) -> String {
         if self.json {
-            self.tell(json!({"error": {"kind": kind(error), "message": message(error)}}));
+            json!({"error": {"kind": kind(error), "message": message(error)}}).to_string()
         } else {
-            self.tell(format_args!("{} {}", self.bold("error:"), message(error)));
+            format!("{} {}", self.bold("error:"), message(error))
         }
     }
 }
@@ -160,6 +165,12 @@ impl Problem {
     /// A file of the user's, not the model, is wrong.
     pub(crate) fn input(message: impl Into<String>) -> anyhow::Error {
         Problem { kind: "input", message: message.into() }.into()
+    }
+
+    /// The model's file is no longer what was opened.
+    #[cfg(unix)]
+    pub(crate) fn lost_file(message: impl Into<String>) -> anyhow::Error {
+        Problem { kind: "file", message: message.into() }.into()
     }
 }
 

@@ -34,7 +34,9 @@ pub struct OpenConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Map the file: fast, and the pages are the system's cache. The file must stay as it is while it is open: if it
-    /// shrinks, the operating system ends the process on the next access to what is gone.
+    /// shrinks, the operating system sends SIGBUS on the next access to what is gone, which ends a process that does
+    /// not handle it. The `metallic` command does, with an error; a server for files that others may change should
+    /// choose [`Access::Read`].
     Map,
     /// Read the file into memory: for files on network drives or that others may change.
     Read,

@@ -97,9 +97,12 @@ impl Model {
         };
         let backend = options.device.backend(options.threads)?;
         let weights = FileWeights { model: &model };
+        file.check_unchanged()?;
         let engine = Engine::load(backend, Arc::clone(&model.program), &weights, config, &mut |done, total| {
             progress(LoadStage::Weights { done, total });
         })?;
+        // Weights may be a mixture of what was and what is.
+        file.check_unchanged()?;
         Ok(Model { file, tokenizer, format, engine, sequence: Sequence::default() })
     }
 

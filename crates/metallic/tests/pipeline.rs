@@ -70,3 +70,20 @@ fn quantised_files_stay_near_the_reference() {
         }
     }
 }
+
+/// A scale that is no number spoils every sum it is in; the answer must not be a text all the same.
+#[test]
+fn weights_that_are_no_numbers_are_an_error() {
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut parts = TinyModel::new("qwen2", 3).parts();
+        let values = parts.tensor_mut("output_norm.weight");
+        values.values = Some(vec![bad; 64]);
+        for device in [Device::Cpu, Device::Reference] {
+            let mut model = load(parts.file(), device, 512);
+            let options = GenerateOptions { tokens_max: Some(4), ..GenerateOptions::greedy() };
+            let last = model.generate(&Prompt::Text("the"), &options).unwrap().last().unwrap();
+            let message = last.unwrap_err().to_string();
+            assert!(message.contains("logit"), "{message}");
+        }
+    }
+}

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use metallic::gguf::GgufFile;
 use metallic::perplexity::{log_sum_exp, perplexity};
 use metallic::session::Sequence;
+use metallic::text::chat_template::{ChatTemplate, Content, DateTime, Message, RenderInput};
 use metallic::text::{DecodeOptions, EncodeOptions, Tokenizer};
 use metallic::{Device, LoadOptions, Model};
 use serde_json::Value;
@@ -295,6 +296,52 @@ fn every_vocabulary_passes_llama_cpps_own_cases() {
         }
     }
     assert_eq!(vocabularies, 15);
+}
+
+fn fnv1a(text: &str) -> String {
+    let fold = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, fold))
+}
+
+fn message_of(json: &Value) -> Message {
+    let mut fields = json.as_object().unwrap().clone();
+    let content = match fields.remove("content") {
+        Some(Value::String(text)) => Content::Text(text),
+        Some(Value::Array(parts)) => Content::Parts(parts),
+        _ => Content::Absent,
+    };
+    let role = fields.remove("role").unwrap().as_str().unwrap().to_owned();
+    Message { role, content, fields }
+}
+
+#[test]
+#[ignore = "needs scripts/real-models.sh --vocabularies"]
+fn chat_templates_render_as_jinja2_renders_them() {
+    let (cases, expected) = (json("templates/cases.json"), json("templates/expected.json"));
+    let expected = expected.as_object().unwrap();
+    assert_eq!(expected.len(), 70);
+    let now = DateTime { year: 2026, month: 1, day: 2, hour: 3, minute: 4, second: 5 };
+    for (name, expected) in expected {
+        let template = ChatTemplate::compile(&std::fs::read_to_string(models().join("templates").join(name)).unwrap());
+        for (case, input) in cases.as_object().unwrap() {
+            let messages: Vec<Message> = input["messages"].as_array().unwrap().iter().map(message_of).collect();
+            let input = RenderInput {
+                messages: &messages,
+                add_generation_prompt: input["add_generation_prompt"].as_bool().unwrap(),
+                bos_token: "<s>",
+                eos_token: "</s>",
+                tools: input.get("tools"),
+                extra: &input["extra"].as_object().cloned().unwrap_or_default(),
+                now: Some(now),
+            };
+            let found = match template.as_ref().map(|template| template.render(&input)) {
+                Ok(Ok(_)) if expected[case] == "rendered by us only" => "rendered by us only".to_owned(),
+                Ok(Ok(text)) => fnv1a(&text),
+                Ok(Err(_)) | Err(_) => "error".to_owned(),
+            };
+            assert_eq!(found, expected[case], "{name}, {case}");
+        }
+    }
 }
 
 /// Logits of every eighth token of a prompt, as bits.

@@ -6,6 +6,8 @@ mod bad_input;
 mod chat;
 mod files;
 mod inspect;
+#[cfg(unix)]
+mod lost_file;
 mod measures;
 mod run;
 mod support;

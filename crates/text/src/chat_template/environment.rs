@@ -28,6 +28,7 @@ pub(super) fn environment(source: String) -> Result<Environment<'static>, Error>
     environment.set_debug(true);
     environment.remove_global("debug");
     environment.add_filter("tojson", json::tojson);
+    environment.add_filter("indent", python::indent);
     environment.add_filter(source::ASSIGNED, assigned);
     environment.add_filter(source::ASSIGNED_MEMBER, assigned_member);
     environment.add_test("iterable", is_iterable);

@@ -2,15 +2,66 @@
 //!
 //! The engine charges for the size of what a method returns, which is too late for one that returns terabytes.
 
-use minijinja::value::{Tuple, ValueKind, from_args};
+use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
 /// One unit of fuel pays for this many bytes of text that a method reads.
 const BYTES_PER_FUEL: usize = 64;
 
-/// `'{:>9}'.format(…)` may pad no further than this.
+/// `'{:>9}'.format(…)` may pad no further than this, and `indent` no line.
 const FORMAT_WIDTH_MAX: usize = 1000;
+
+/// `text | indent(width=4, first=false, blank=false)` as in Jinja2 3.1, which keeps a line break at the end where the
+/// engine's own filter drops it.
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over by value")]
+pub(super) fn indent(
+    state: &State<'_, '_>,
+    text: &str,
+    positional: Rest<Value>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
+    let argument = |place: usize, name| match positional.get(place) {
+        Some(value) => Ok(Some(value.clone())),
+        None => kwargs.get::<Option<Value>>(name),
+    };
+    let width = argument(0, "width")?;
+    let first = argument(1, "first")?.is_some_and(|value| value.is_true());
+    let blank = argument(2, "blank")?.is_some_and(|value| value.is_true());
+    kwargs.assert_all_used()?;
+    let indentation = match &width {
+        None => " ".repeat(4),
+        Some(width) => match width.as_str() {
+            Some(text) => text.to_owned(),
+            None => " ".repeat(usize::try_from(width.clone())?.min(FORMAT_WIDTH_MAX + 1)),
+        },
+    };
+    if indentation.len() > FORMAT_WIDTH_MAX {
+        let message = format!("indent: more than {FORMAT_WIDTH_MAX} bytes for each line");
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
+    let bytes = text.len() + text.split(is_line_end).count() * indentation.len();
+    state.consume_fuel(1 + (bytes / BYTES_PER_FUEL) as u64)?;
+    // Jinja2 adds a line break and splits into lines, so that the last line is the text after the last break.
+    let text = text.replace("\r\n", "\n");
+    let mut out = String::with_capacity(bytes);
+    for (number, line) in text.split(is_line_end).enumerate() {
+        let wanted = if number == 0 { first } else { blank || !line.is_empty() };
+        if number > 0 {
+            out.push('\n');
+        }
+        if wanted {
+            out.push_str(&indentation);
+        }
+        out.push_str(line);
+    }
+    Ok(out)
+}
+
+/// Where Python's `splitlines` splits, besides between CR and LF.
+fn is_line_end(c: char) -> bool {
+    matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
 
 pub(super) fn method(state: &mut State<'_, '_>, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     let Some(text) = value.as_str() else {

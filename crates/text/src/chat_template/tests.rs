@@ -48,6 +48,25 @@ fn chatml_is_chatml() {
     );
 }
 
+/// What Jinja2 3.1.6 renders.
+#[test]
+fn indentation_is_jinjas() {
+    let cases = [
+        (r"{{ 'a\nb\n\nc\n'|indent }}|", "a\n    b\n\n    c\n|"),
+        (r"{{ '{\n'|indent(4, first=true) }}|", "    {\n|"),
+        (r"{{ 'a\n\nb'|indent('> ', true, true) }}|", "> a\n> \n> b|"),
+        (r"{{ 'a\r\nb'|indent(width=1) }}|", "a\n b|"),
+        (r"{{ ''|indent(2, true) }}|", "  |"),
+        (r"{{ 'a\n'|indent(2, blank=true) }}|", "a\n  |"),
+    ];
+    for (source, expected) in cases {
+        assert_eq!(render(source).unwrap(), expected, "{source}");
+    }
+    assert!(render("{{ 'a'|indent(100000000000, true) }}").is_err());
+    let wide = "{% set x = namespace(t='a\n') %}{% for i in range(40) %}{% set x.t = x.t ~ x.t %}{{ x.t|indent(1000) }}{% endfor %}";
+    assert!(matches!(render(wide), Err(TemplateError::OutOfFuel { .. } | TemplateError::OutputTooLong { .. })));
+}
+
 #[test]
 fn storyteller_renders_tools_and_calls() {
     let mut conversation = Conversation::of(&[("user", "Weather?")]);
