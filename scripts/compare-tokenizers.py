@@ -98,7 +98,8 @@ def run(command, lines):
         why = f"exit {done.returncode}: {done.stderr.decode(errors='replace')[-300:]}" if done.returncode else ""
     except subprocess.TimeoutExpired as late:
         out, why = late.stdout or b"", "time is up"
-    return [json.loads(line) for line in out.split(b"\n")[:-1]], why
+    # A program that aborts may write about that to standard output.
+    return [json.loads(line) for line in out.split(b"\n")[:-1] if line[:1] in (b"[", b"{")], why
 
 
 def compare(model, pre, lines):
