@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::bpe::{Bpe, BpeScratch};
-use crate::pretokenize::PreTokenizer;
+use crate::pretokenize::{PreTokenizer, WordSink};
 use crate::special::Fragment;
 use crate::spm::{Spm, SpmScratch};
 use crate::tokenizer::{Model, Tokenizer};
@@ -191,12 +191,9 @@ impl<'t> Encoder<'t> {
                 at = cut;
             }
         };
-        splitter.for_each_word(text, |start, end| {
-            if batch.add(cache, text.as_bytes(), start, end) {
-                batch.flush(cache, out, &mut merge);
-            }
-        });
-        batch.flush(cache, out, &mut merge);
+        let mut words = Words { batch, cache, text: text.as_bytes(), out, merge: &mut merge };
+        splitter.for_each_word(text, &mut words);
+        words.batch.flush(words.cache, words.out, words.merge);
     }
 
     /// BPE over text whose spaces are U+2581 in the vocabulary.
@@ -244,6 +241,24 @@ impl<'t> Encoder<'t> {
         }
         batch.flush(cache, out, &mut merge);
         offsets_in_text(&mut out.unencodable[missing_from..], text, range, usize::from(has_prefix));
+    }
+}
+
+/// Fills a batch, and encodes it when it is full.
+struct Words<'a, M> {
+    batch: &'a mut Batch,
+    cache: &'a mut WordCache,
+    text: &'a [u8],
+    out: &'a mut Encoding,
+    merge: &'a mut M,
+}
+
+impl<M: FnMut(usize, usize, &mut Encoding)> WordSink for Words<'_, M> {
+    #[inline(always)]
+    fn word(&mut self, start: usize, end: usize) {
+        if self.batch.add(self.cache, self.text, start, end) {
+            self.batch.flush(self.cache, self.out, self.merge);
+        }
     }
 }
 

@@ -88,18 +88,29 @@ pub enum PreTokenizer {
     Whitespace,
 }
 
+/// Takes words as they are found. A trait rather than a closure, so that the frequent rules can have it inlined.
+pub(crate) trait WordSink {
+    /// The next word's start and end (byte offsets).
+    fn word(&mut self, start: usize, end: usize);
+}
+
+impl WordSink for Vec<Range<usize>> {
+    fn word(&mut self, start: usize, end: usize) {
+        self.push(start..end);
+    }
+}
+
 impl PreTokenizer {
-    /// Calls `word` with the start and end (byte offsets) of each word, in order.
-    #[inline]
-    pub(crate) fn for_each_word(self, text: &str, mut word: impl FnMut(usize, usize)) {
+    /// Gives `sink` each word, in order.
+    pub(crate) fn for_each_word(self, text: &str, sink: &mut impl WordSink) {
         let view = Classified::new(text);
         match self {
-            Self::Gpt2 => each(view, gpt2::word_end, &mut word),
-            Self::Smollm => smollm::split(view, &mut word),
-            Self::Llama3 => each(view, llama3::word_end::<3, WITHOUT_MARKS>, &mut word),
-            Self::Qwen2 => each(view, llama3::word_end::<1, WITHOUT_MARKS>, &mut word),
-            Self::Qwen35 => each(view, llama3::word_end::<1, WITH_MARKS>, &mut word),
-            rarer => stages::split(view, rarer.stages(), &mut word),
+            Self::Gpt2 => each(view, 0, gpt2::word_end, sink),
+            Self::Smollm => smollm::split(view, sink),
+            Self::Llama3 => each(view, 0, llama3::word_end::<3, WITHOUT_MARKS>, sink),
+            Self::Qwen2 => each(view, 0, llama3::word_end::<1, WITHOUT_MARKS>, sink),
+            Self::Qwen35 => each(view, 0, llama3::word_end::<1, WITH_MARKS>, sink),
+            rarer => stages::split(view, rarer.stages(), &mut |start, end| sink.word(start, end)),
         }
     }
 
@@ -161,18 +172,23 @@ impl PreTokenizer {
     #[must_use]
     pub fn words(self, text: &str) -> Vec<Range<usize>> {
         let mut words = Vec::new();
-        self.for_each_word(text, |start, end| words.push(start..end));
+        self.for_each_word(text, &mut words);
         words
     }
 }
 
-/// Walks `view` word by word; `word_end` returns an end past the start it is given.
+/// Walks `view`, which starts at `base` of the text, word by word; `word_end` returns an end past the start it is given.
 #[inline(always)]
-fn each(view: Classified<'_>, word_end: impl Fn(Classified<'_>, usize) -> usize, word: &mut impl FnMut(usize, usize)) {
+fn each(
+    view: Classified<'_>,
+    base: usize,
+    word_end: impl Fn(Classified<'_>, usize) -> usize,
+    sink: &mut impl WordSink,
+) {
     let mut start = 0;
     while start < view.len() {
         let end = word_end(view, start);
-        word(start, end);
+        sink.word(base + start, base + end);
         start = end;
     }
 }

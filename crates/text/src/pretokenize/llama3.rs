@@ -15,7 +15,7 @@ pub(crate) const WITHOUT_MARKS: CharClass = LETTER;
 pub(crate) const WITH_MARKS: CharClass = LETTER | MARK;
 
 /// The end of the word that starts at `start`, which lies inside the text.
-#[inline]
+#[inline(always)]
 pub(crate) fn word_end<const DIGITS: usize, const LETTERS: CharClass>(view: Classified<'_>, start: usize) -> usize {
     let Some((class, len)) = view.at(start) else {
         return view.len();
@@ -72,7 +72,7 @@ fn newlines_end(view: Classified<'_>, mut at: usize) -> usize {
 
 /// `\s*[\r\n]+|\s+(?!\S)|\s+`: up to the run's last line break; else the run, less its last
 /// character where a word follows.
-#[inline]
+#[inline(never)]
 fn space_end(view: Classified<'_>, start: usize) -> usize {
     let (mut end, mut last, mut after_break) = (start, start, start);
     while let Some((class, len)) = view.at(end) {

@@ -2,20 +2,20 @@
 //! without calls through pointers, because common models have it.
 
 use crate::char_class::{Classified, NUMBER};
-use crate::pretokenize::{each, gpt2};
+use crate::pretokenize::{WordSink, each, gpt2};
 
 /// `\p{N}` alone, GPT-2 between.
 #[inline]
-pub(crate) fn split(view: Classified<'_>, word: &mut impl FnMut(usize, usize)) {
+pub(crate) fn split(view: Classified<'_>, sink: &mut impl WordSink) {
     let mut start = 0;
     while start < view.len() {
         let end = view.run_without(start, NUMBER);
         if end > start {
-            each(view.part(start, end), gpt2::word_end, &mut |a, b| word(start + a, start + b));
+            each(view.part(start, end), start, gpt2::word_end, sink);
         }
         start = end;
         if let Some((_, len)) = view.at(start) {
-            word(start, start + len);
+            sink.word(start, start + len);
             start += len;
         }
     }
