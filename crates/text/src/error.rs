@@ -16,13 +16,19 @@ pub enum TokenizerError {
     },
     /// `tokenizer.ggml.pre` names no known pre-tokenizer.
     #[error(
-        "tokenizer.ggml.pre is {name:?}, which is not known; if the model was trained with one of these, name it as the override: {known}"
+        "tokenizer.ggml.pre is {name:?}, which is not known; if the model was trained with one of these, override it by name (--pre NAME): {known}"
     )]
     UnknownPreTokenizer {
         /// The name in the file or the caller's override.
         name: String,
         /// The known names, separated by commas.
         known: String,
+    },
+    /// A pre-tokenizer was named for a kind of tokenizer that has none.
+    #[error("tokenizer.ggml.model is {model:?}, which has no pre-tokenizer to override: leave --pre out")]
+    NoPreTokenizer {
+        /// The kind in the file.
+        model: String,
     },
     /// A key without which there is no tokenizer is missing.
     #[error("{key} is missing: the file has no complete tokenizer")]
@@ -91,6 +97,16 @@ pub enum TokenizerError {
     BadScore {
         /// The token.
         id: TokenId,
+    },
+    /// A token is so long that looking for it at every place of a text would take too long.
+    #[error("token {id} has {bytes} bytes; this kind of tokenizer takes at most {limit}")]
+    TokenTooLong {
+        /// The token.
+        id: TokenId,
+        /// Its length.
+        bytes: usize,
+        /// The longest that is accepted.
+        limit: usize,
     },
     /// `tokenizer.ggml.precompiled_charsmap` is broken.
     #[error("tokenizer.ggml.precompiled_charsmap cannot be used: {what}")]

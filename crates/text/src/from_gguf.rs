@@ -4,7 +4,7 @@
 use gguf::{Array, GgufError, Metadata};
 
 use crate::error::TokenizerError;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, has_pre_tokenizer};
 use crate::vocabulary::{SpecialIds, VocabularySource};
 
 impl Tokenizer {
@@ -12,11 +12,18 @@ impl Tokenizer {
     /// files that name a pre-tokenizer wrongly or not at all.
     ///
     /// # Errors
-    /// Missing keys, wrong types, and whatever `from_source` finds.
+    /// Missing keys, wrong types, an override for a kind of tokenizer that has no pre-tokenizer, and whatever
+    /// `from_source` finds.
     pub fn from_gguf(metadata: &Metadata, pre_override: Option<&str>) -> Result<Self, TokenizerError> {
         let mut source = source_from_gguf(metadata)?;
         if pre_override.is_some() {
+            if !has_pre_tokenizer(source.model) {
+                return Err(TokenizerError::NoPreTokenizer { model: source.model.to_owned() });
+            }
             source.pre = pre_override;
+        } else if source.model == "gemma4" {
+            // The model names its rule; what else the file says is a leftover, as for llama.cpp.
+            source.pre = None;
         }
         Self::from_source(&source)
     }

@@ -52,8 +52,7 @@ impl Tokenizer {
         match source.model {
             // llama.cpp's defaults, from Falcon's vocabulary.
             "gpt2" => Self::pair_merges(source, source.pre, SpecialIds { bos: Some(11), eos: Some(11), ..NO_IDS }),
-            // Names its own pre-tokenizer, whatever the file says.
-            "gemma4" => Self::pair_merges(source, Some("gemma4"), NO_IDS),
+            "gemma4" => Self::pair_merges(source, source.pre.or(Some("gemma4")), NO_IDS),
             "llama" => Self::sentence_piece(source),
             "bert" => Self::word_piece(source),
             "t5" => Self::unigram(source),
@@ -344,6 +343,11 @@ impl Settings {
 fn unknown_id(source: &VocabularySource<'_>, defaults: SpecialIds) -> Option<TokenId> {
     let inside = |id: &TokenId| (*id as usize) < source.tokens.len();
     source.special_ids.unknown.filter(inside).or(defaults.unknown.filter(inside))
+}
+
+/// Whether this kind of tokenizer cuts text into words by a named rule.
+pub(crate) fn has_pre_tokenizer(model: &str) -> bool {
+    matches!(model, "gpt2" | "gemma4")
 }
 
 fn unknown_pre_tokenizer(name: &str) -> TokenizerError {

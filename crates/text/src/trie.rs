@@ -21,6 +21,9 @@ pub(crate) struct Trie {
 
 const NONE: TokenId = TokenId::MAX;
 
+/// A text is walked from each of its characters, at most this far. Tokens of BERT and T5 vocabularies have 21 and 48.
+const KEY_BYTES_MAX: usize = 1024;
+
 impl Trie {
     /// Where every walk begins.
     pub(crate) const ROOT: Node = 0;
@@ -28,6 +31,9 @@ impl Trie {
     /// A trie of these keys; empty ones are left out, and of equal ones the last counts.
     pub(crate) fn new<'k>(keys: impl Iterator<Item = (&'k [u8], TokenId)>) -> Result<Self, TokenizerError> {
         let mut keys: Vec<_> = keys.filter(|(key, _)| !key.is_empty()).collect();
+        if let Some((key, id)) = keys.iter().find(|(key, _)| key.len() > KEY_BYTES_MAX) {
+            return Err(TokenizerError::TokenTooLong { id: *id, bytes: key.len(), limit: KEY_BYTES_MAX });
+        }
         keys.sort_unstable();
         let mut trie = Self { first_child: Vec::new(), label: vec![0], value: vec![NONE] };
         // Keys that go through the node, and how many of their bytes lead to it.

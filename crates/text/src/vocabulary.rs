@@ -15,7 +15,7 @@ pub type TokenId = u32;
 pub struct VocabularySource<'a> {
     /// `model`: `gpt2`, `gemma4`, `llama`, `bert`, `t5` or `rwkv`.
     pub model: &'a str,
-    /// `pre`, or the caller's override of it. Only BPE looks at it.
+    /// `pre`, or the caller's override of it. Only BPE looks at it; `gemma4` takes its own where this is `None`.
     pub pre: Option<&'a str>,
     /// `tokens`, in id order.
     pub tokens: Vec<&'a [u8]>,

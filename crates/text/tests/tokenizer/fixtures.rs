@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use metallic_text::{EncodeOptions, TokenId, Tokenizer, pre_tokenizer_rules};
+use metallic_text::{EncodeOptions, TokenId, Tokenizer, TokenizerError, pre_tokenizer_rules};
 use serde_json::Value;
 
 const STORYTELLER: &str = "../../models/storyteller/metallic-storyteller-Q8_0.gguf";
@@ -66,4 +66,15 @@ fn an_override_replaces_the_files_pre_tokenizer() {
     assert!(error.contains("no-such-name") && error.contains("qwen2"), "{error}");
     assert!(!storyteller().cleans_spaces(), "qwen2, as the file says, keeps spaces");
     assert!(Tokenizer::from_gguf(file.metadata(), Some("gpt-2")).unwrap().cleans_spaces());
+}
+
+#[test]
+fn an_override_of_what_is_not_there_is_refused() {
+    let mut writer = gguf::Writer::new();
+    writer.set("tokenizer.ggml.model", gguf::Value::from("llama")).unwrap();
+    writer.set("tokenizer.ggml.tokens", gguf::Value::from(&gguf::ArrayBuf::texts(["<unk>", "<s>", "</s>"]))).unwrap();
+    let file = gguf::GgufFile::from_bytes(writer.to_vec(|_, _| Ok(())).unwrap()).unwrap();
+    assert!(Tokenizer::from_gguf(file.metadata(), None).is_ok());
+    let error = Tokenizer::from_gguf(file.metadata(), Some("qwen2")).err().unwrap();
+    assert!(matches!(&error, TokenizerError::NoPreTokenizer { model } if model == "llama"), "{error}");
 }

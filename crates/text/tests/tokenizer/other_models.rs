@@ -120,6 +120,25 @@ fn broken_unigram_tables_are_refused() {
 }
 
 #[test]
+fn tokens_are_not_looked_for_without_end() {
+    let long = "a".repeat(1025);
+    for model in ["bert", "t5", "rwkv"] {
+        let tokens = [("a", NORMAL), ("b", NORMAL), ("c", NORMAL), (&long[..], NORMAL)];
+        let mut source = source(model, &tokens);
+        let [bos, eos, separator, unknown] = [Some(0), Some(0), Some(0), Some(2)];
+        source.special_ids = SpecialIds { bos, eos, separator, unknown, ..SpecialIds::default() };
+        let error = Tokenizer::from_source(&source).err().unwrap();
+        assert!(matches!(error, TokenizerError::TokenTooLong { id: 3, bytes: 1025, .. }), "{error}");
+        source.tokens[3] = &long.as_bytes()[1..];
+        let begin = std::time::Instant::now();
+        let text = "a".repeat(1 << 16) + "b";
+        assert!(!Tokenizer::from_source(&source).unwrap().encode(&text, PLAIN).ids.is_empty());
+        // 2^26 steps at most.
+        assert!(begin.elapsed().as_secs() < 20);
+    }
+}
+
+#[test]
 fn rwkv_takes_the_longest_token() {
     let tokens =
         [("<s>", CONTROL), ("a", NORMAL), ("ab", NORMAL), (r"\n", NORMAL), (r"\xe2\x96", NORMAL), (r"b\'c", NORMAL)];
