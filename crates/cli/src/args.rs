@@ -75,6 +75,10 @@ pub(crate) enum Command {
     Set(SetArgs),
     /// Check every byte of a model: structure, values, tokenizer, hashes.
     Verify(VerifyArgs),
+    /// Show the devices of this machine, and which one is taken.
+    Doctor(DoctorArgs),
+    /// Check that a device computes what the readable reference computes.
+    Selftest(SelftestArgs),
 }
 
 impl Command {
@@ -94,6 +98,8 @@ impl Command {
             Command::Merge(args) => args.json,
             Command::Set(args) => args.json,
             Command::Verify(args) => args.json,
+            Command::Doctor(args) => args.json,
+            Command::Selftest(args) => args.json,
         }
     }
 }
@@ -124,6 +130,9 @@ pub(crate) struct LoadArgs {
     #[arg(long, visible_alias = "backend", value_name = "NAME", env = "METALLIC_DEVICE", default_value = "auto",
           value_parser = device)]
     pub(crate) device: Device,
+    /// Fail rather than compute on a processor, or in software that plays a GPU.
+    #[arg(long)]
+    pub(crate) require_gpu: bool,
     /// Memory to use at most, in MiB [default: what the system has available].
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=u64::MAX >> 20))]
     pub(crate) memory: Option<u64>,
@@ -413,6 +422,37 @@ pub(crate) struct BenchArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Fail where there is no GPU; software that plays one is none.
+    #[arg(long)]
+    pub(crate) require_gpu: bool,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SelftestArgs {
+    /// What to check: auto (a GPU if there is one), cpu, gpu, or a part of a GPU's name.
+    #[arg(long, visible_alias = "backend", value_name = "NAME", env = "METALLIC_DEVICE", default_value = "auto",
+          value_parser = device)]
+    pub(crate) device: Device,
+    /// Fail rather than check a processor, or software that plays a GPU.
+    #[arg(long)]
+    pub(crate) require_gpu: bool,
+    /// Every shape; takes several times as long.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Threads that compute, on the CPU [default: the physical cores].
+    #[arg(short, long, value_name = "N", env = "METALLIC_THREADS",
+          value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
+    pub(crate) threads: Option<u32>,
+    /// One JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// A random seed, or this one.

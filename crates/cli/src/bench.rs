@@ -47,7 +47,7 @@ struct Report {
 pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
     let (prompt, decode) = (args.n_prompt as usize, args.n_gen as usize);
     let context = prompt.max(decode).max(1);
-    let load = LoadOptions { logit_rows: 1, ..options::load_options(&args.load, Some(context)) };
+    let load = LoadOptions { logit_rows: 1, ..options::load_options(&args.load, Some(context))? };
     let mut loaded = options::load(&args.file, &load, out)?;
     let engine = loaded.model.engine();
     let mut progress = Progress::of_items(out);

@@ -19,7 +19,7 @@ use command::Command;
 use lines::{Line, Lines};
 
 pub(crate) fn chat(args: &ChatArgs, out: &Output) -> anyhow::Result<()> {
-    let mut load = options::load_options(&args.load, options::context(&args.context));
+    let mut load = options::load_options(&args.load, options::context(&args.context))?;
     load.chat_template = options::chat_template(&args.generate)?;
     let generate = options::generate_options(&args.generate, &args.sampling, None);
     generate.sampler.validate().map_err(|error| metallic::Error::from(metallic::session::SessionError::from(error)))?;

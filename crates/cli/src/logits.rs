@@ -33,7 +33,7 @@ pub(crate) fn logits(args: &LogitsArgs, out: &Output) -> anyhow::Result<()> {
     let Some(last) = tokens.len().checked_sub(1) else {
         return Err(Error::from(SessionError::EmptyPrompt).into());
     };
-    let load = options::load_options(&args.load, options::context(&args.context));
+    let load = options::load_options(&args.load, options::context(&args.context))?;
     let load = LoadOptions { logit_rows: if args.all { LOGIT_ROWS } else { 1 }, ..load };
     let mut loaded = options::load(&args.file, &load, out)?;
     let mut positions = Vec::new();

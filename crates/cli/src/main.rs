@@ -5,7 +5,9 @@
 mod args;
 mod bench;
 mod chat;
+mod doctor;
 mod embedded;
+mod environment;
 mod files;
 mod input;
 mod inspect;
@@ -19,6 +21,7 @@ mod output;
 mod perplexity;
 mod progress;
 mod run;
+mod selftest;
 mod tokenize;
 
 use std::process::ExitCode;
@@ -27,6 +30,7 @@ use args::Command;
 use output::Output;
 
 fn main() -> ExitCode {
+    environment::quiet_drivers();
     let cli = args::parse();
     interrupt::install();
     let out = Output::new(cli.verbosity(), cli.command.json());
@@ -47,6 +51,8 @@ fn main() -> ExitCode {
         Command::Merge(args) => files::split::merge(args, &out),
         Command::Set(args) => files::set::set(args, &out),
         Command::Verify(args) => files::verify::verify(args, &out),
+        Command::Doctor(args) => doctor::doctor(args, &out),
+        Command::Selftest(args) => selftest::selftest(args, &out),
     };
     out.end(outcome)
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use metallic::gguf::{Access, GgufError, GgufFile, OpenConfig};
 use metallic::text::{Tokenizer, VocabularyNote};
 use metallic::{
-    Error, GenerateOptions, LoadOptions, LoadStage, Mirostat, Model, SamplerConfig, Speculation, TemplateOrigin,
+    Device, Error, GenerateOptions, LoadOptions, LoadStage, Mirostat, Model, Placement, SamplerConfig, Speculation,
+    TemplateOrigin,
 };
 
 use crate::args::{ContextArgs, FileArgs, GenerateArgs, LoadArgs, SamplingArgs, SpeculationArg};
@@ -58,16 +59,27 @@ pub(crate) fn name(args: &FileArgs) -> String {
 }
 
 /// How to load, as the flags say. `context` `None` takes the model's own.
-pub(crate) fn load_options(args: &LoadArgs, context: Option<usize>) -> LoadOptions {
-    LoadOptions {
-        device: args.device.clone(),
+///
+/// # Errors
+/// Where a GPU is required and none would be used.
+pub(crate) fn load_options(args: &LoadArgs, context: Option<usize>) -> anyhow::Result<LoadOptions> {
+    let mut device = args.device.clone();
+    if args.require_gpu {
+        device.require_gpu()?;
+        // From here on, a model that does not fit the GPU is a failure too.
+        if device == Device::Auto {
+            device = Device::Gpu;
+        }
+    }
+    Ok(LoadOptions {
+        device,
         threads: args.threads.map(|threads| threads as usize),
         context,
         memory_bytes: args.memory.map(|mib| mib << 20),
         rows: args.batch_size as usize,
         pre_tokenizer: args.pre.clone(),
         ..LoadOptions::new()
-    }
+    })
 }
 
 /// The context asked for.
@@ -224,6 +236,7 @@ fn tell_about(loaded: &Loaded, out: &Output) {
     let engine = loaded.model.engine_info();
     let device = engine.backend().capabilities();
     let context = engine.context();
+    tell_placement(loaded.model.placement(), out);
     out.note(format_args!("{} on {}: {}, context {context}", loaded.name, device.name, device.description));
     for step in engine.decoded_steps() {
         let tensors = count(step.tensors, "tensor");
@@ -232,6 +245,12 @@ fn tell_about(loaded: &Loaded, out: &Output) {
     for note in tokenizer_notes(loaded.model.tokenizer()) {
         out.note(format_args!("note: {note}"));
     }
+}
+
+/// Which device, and why. A GPU is news, and one that was passed over is too; that there is none is not.
+fn tell_placement(placement: &Placement, out: &Output) {
+    let news = placement.gpu.is_some() || placement.reason.is_second_choice();
+    if news && !out.json() { out.warn(placement) } else { out.note(placement) }
 }
 
 /// What may have been meant by a path where there is no file.

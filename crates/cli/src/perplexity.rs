@@ -15,7 +15,7 @@ const LOGIT_ROWS: usize = 32;
 pub(crate) fn perplexity(args: &PerplexityArgs, out: &Output) -> anyhow::Result<()> {
     let text = read_text(&args.text_file)?;
     let chunk = args.ctx_size as usize;
-    let load = options::load_options(&args.load, Some(chunk));
+    let load = options::load_options(&args.load, Some(chunk))?;
     let load = LoadOptions { rows: load.rows.max(chunk), logit_rows: LOGIT_ROWS, ..load };
     let mut loaded = options::load(&args.file, &load, out)?;
     let mut progress = Progress::of_items(out);

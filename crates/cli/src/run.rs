@@ -20,7 +20,7 @@ const RAW_TOKENS_MAX: usize = 256;
 
 pub(crate) fn run(args: &RunArgs, out: &Output) -> anyhow::Result<()> {
     let text = if args.tokens.is_some() { String::new() } else { prompt_text(args)? };
-    let mut load = options::load_options(&args.load, options::context(&args.context));
+    let mut load = options::load_options(&args.load, options::context(&args.context))?;
     load.chat_template = options::chat_template(&args.generate)?;
     let ends_by_itself = args.chat || options::is_built_in(&args.file);
     let tokens_max = (!ends_by_itself).then_some(RAW_TOKENS_MAX);

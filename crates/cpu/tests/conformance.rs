@@ -2,7 +2,7 @@
 
 use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, ReferenceBackend};
 use program::Backend;
-use testkit::conformance::{Ignored, Suite};
+use testkit::conformance::{Ignored, Selection, Suite};
 use testkit::tolerance::{Path, bound};
 
 /// Cases that may fail, with reasons. Empty: nothing is known to be wrong.
@@ -10,7 +10,7 @@ const IGNORED: &[Ignored] = &[];
 
 #[test]
 fn every_step_in_every_format_agrees_with_the_reference() {
-    let suite = Suite::new(&mut || Box::new(ReferenceBackend::new()));
+    let suite = Suite::new(Selection::All, &mut || Box::new(ReferenceBackend::new()));
     assert!(suite.names().count() > 600);
     for isa in [IsaChoice::Best, IsaChoice::AtMostAvx2, IsaChoice::Portable] {
         for threads in [1, 2, 3] {

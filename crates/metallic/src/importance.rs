@@ -68,7 +68,7 @@ pub fn collect(
         logit_rows: 1,
         budget_bytes: available_bytes().unwrap_or(u64::MAX),
     };
-    let backend = options.device.backend(options.threads)?;
+    let backend = device::open(&options.device, options.threads)?.backend()?;
     let mut engine =
         Engine::load(backend, Arc::clone(&program), &FileWeights { model: &model }, config, &mut |_, _| {})?;
     let mut sums = Sums { program: &program, model: &model, entries: BTreeMap::new(), output: options.output };

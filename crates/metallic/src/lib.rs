@@ -24,14 +24,16 @@ pub mod device;
 mod error;
 pub mod generate;
 pub mod importance;
+pub mod inventory;
 pub mod memory;
 pub mod model;
 pub mod perplexity;
 pub mod prompt;
+pub mod selftest;
 
 pub use chat::Chat;
 pub use cpu::default_threads;
-pub use device::Device;
+pub use device::{Device, Placement};
 pub use error::Error;
 pub use generate::{Event, FinishReason, GenerateOptions, Generation, Speculation, Timings};
 pub use model::{LoadOptions, LoadStage, Model};

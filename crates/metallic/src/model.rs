@@ -9,22 +9,23 @@ use session::{Engine, EngineConfig, Sequence, SessionError, WeightSource};
 use text::Tokenizer;
 
 use crate::chat::Chat;
-use crate::device::Device;
+use crate::device::{self, Device, Opened, Placement};
 use crate::generate::{GenerateOptions, Generation};
-use crate::memory::available_bytes;
 use crate::prompt::{ChatFormat, Prompt, TemplateOrigin};
 use crate::{Error, chat};
 
 /// How to load a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Where it runs.
+    /// Where it runs. [`Device::Auto`] takes a GPU where there is one that the model fits; [`Model::placement`] says
+    /// what was taken and why.
     pub device: Device,
     /// Threads that compute; `None` takes all physical cores this process may use.
     pub threads: Option<usize>,
     /// Positions to hold; `None` takes the model's own, or as many as fit the memory.
     pub context: Option<usize>,
-    /// Bytes that weights, keys and values and scratch may take; `None` takes what the system says is available.
+    /// Bytes that weights, keys and values and scratch may take; `None` takes what the system says is available, or the
+    /// memory of a GPU that has its own.
     pub memory_bytes: Option<u64>,
     /// Rows of a prefill pass.
     pub rows: usize,
@@ -37,7 +38,7 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// All cores, the model's own context, passes of 512 rows.
+    /// The CPU with all its cores, the model's own context, passes of 512 rows.
     #[expect(clippy::new_without_default, reason = "settings are spelled out, never defaulted by accident")]
     pub fn new() -> LoadOptions {
         LoadOptions {
@@ -73,6 +74,7 @@ pub struct Model {
     tokenizer: Tokenizer,
     format: ChatFormat,
     engine: Engine,
+    placement: Placement,
     sequence: Sequence,
 }
 
@@ -88,22 +90,16 @@ impl Model {
         progress(LoadStage::Vocabulary);
         let tokenizer = Tokenizer::from_gguf(file.metadata(), options.pre_tokenizer.as_deref())?;
         let format = ChatFormat::of(&file, &tokenizer, options.chat_template.as_deref())?;
-        let config = EngineConfig {
-            context: options.context,
-            kv_format: options.device.kv_format(),
-            rows: options.rows,
-            logit_rows: options.logit_rows,
-            budget_bytes: options.memory_bytes.or_else(available_bytes).unwrap_or(u64::MAX),
-        };
-        let backend = options.device.backend(options.threads)?;
-        let weights = FileWeights { model: &model };
-        file.check_unchanged()?;
-        let engine = Engine::load(backend, Arc::clone(&model.program), &weights, config, &mut |done, total| {
-            progress(LoadStage::Weights { done, total });
-        })?;
         // Weights may be a mixture of what was and what is.
         file.check_unchanged()?;
-        Ok(Model { file, tokenizer, format, engine, sequence: Sequence::default() })
+        let (engine, placement) = load_engine(&model, options, progress)?;
+        file.check_unchanged()?;
+        Ok(Model { file, tokenizer, format, engine, placement, sequence: Sequence::default() })
+    }
+
+    /// Where it runs, and why there.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
     }
 
     /// The file.
@@ -151,6 +147,40 @@ impl Model {
     /// A conversation with the model.
     pub fn chat(&mut self, options: GenerateOptions) -> Chat<'_> {
         chat::start(self, options)
+    }
+}
+
+/// Loads the engine on the device that was asked for; where that was any, on the CPU if the GPU cannot take the model.
+fn load_engine(
+    model: &models::Model,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(LoadStage),
+) -> Result<(Engine, Placement), Error> {
+    let mut on = |opened: &Opened| {
+        let config = EngineConfig {
+            context: options.context,
+            kv_format: options.device.kv_format(),
+            rows: options.rows,
+            logit_rows: options.logit_rows,
+            budget_bytes: options.memory_bytes.unwrap_or_else(|| opened.budget_bytes()),
+        };
+        let (program, weights) = (Arc::clone(&model.program), FileWeights { model });
+        let loaded = Engine::load(opened.backend()?, program, &weights, config, &mut |done, total| {
+            progress(LoadStage::Weights { done, total });
+        });
+        Ok::<Result<Engine, SessionError>, Error>(loaded)
+    };
+    let opened = device::open(&options.device, options.threads)?;
+    match on(&opened)? {
+        Ok(engine) => Ok((engine, opened.placement)),
+        Err(error) => match opened.instead(&options.device, options.threads, &error) {
+            None => Err(error.into()),
+            Some(instead) => {
+                // The GPU's memory is given back before the CPU's is taken: on some machines they are the same.
+                drop(opened);
+                Ok((on(&instead)??, instead.placement))
+            }
+        },
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use cpu::ReferenceBackend;
-use metallic_testkit::conformance::{Ignored, Suite};
+use metallic_testkit::conformance::{Ignored, Selection, Suite};
 use program::{
     Backend, BackendError, Buffer, Capabilities, ExecutableId, Fence, KvPlan, LedgerRow, PassInput, Program, RowBucket,
     Segment, Step, Support, TensorBytes, TensorIndex,
@@ -92,7 +92,7 @@ fn broken(fault: Fault) -> impl FnMut() -> Box<dyn Backend> {
 }
 
 fn suite() -> Suite {
-    Suite::new(&mut || Box::new(ReferenceBackend::new()))
+    Suite::new(Selection::All, &mut || Box::new(ReferenceBackend::new()))
 }
 
 #[test]

@@ -43,6 +43,10 @@ impl GpuBackend {
         GpuBackend { capabilities, gpu, executables: Vec::new(), submitted: 0 }
     }
 
+    pub(crate) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
     /// The device in use.
     pub fn device(&self) -> &DeviceInfo {
         &self.gpu.info

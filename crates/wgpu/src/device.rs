@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use program::BackendError;
 use wgpu::{BufferUsages, Features};
 
+use crate::heaps::memory_bytes;
 use crate::shader::Kernels;
 
 pub(crate) const NAME: &str = "gpu";
@@ -35,6 +36,8 @@ pub struct DeviceInfo {
     pub binding_bytes: u64,
     /// Most bytes of a buffer.
     pub buffer_bytes: u64,
+    /// Bytes of its memory, which on integrated GPUs and in software is the machine's; `None` where the driver does not say.
+    pub memory_bytes: Option<u64>,
     /// Why the backend cannot use it; `None` where it can.
     pub missing: Option<&'static str>,
 }
@@ -69,6 +72,13 @@ impl fmt::Display for DeviceKind {
 impl fmt::Display for DeviceInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}, {})", self.name, self.api, self.kind)
+    }
+}
+
+impl DeviceInfo {
+    /// Whether `name` is a part of its name, whatever the case.
+    pub fn is_called(&self, name: &str) -> bool {
+        !name.is_empty() && self.name.to_lowercase().contains(&name.to_lowercase())
     }
 }
 
@@ -119,6 +129,7 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         threads_max: limits.max_compute_invocations_per_workgroup as usize,
         binding_bytes: limits.max_storage_buffer_binding_size,
         buffer_bytes: limits.max_buffer_size,
+        memory_bytes: memory_bytes(adapter),
         missing,
     }
 }
@@ -150,7 +161,7 @@ pub enum Choice {
 pub struct Variants {
     /// Products of single rows by integer dot products rather than by f32.
     pub integer_dot: Option<bool>,
-    /// Products of many rows by matrix units.
+    /// Products of many rows by matrix units. On a device without them such kernels can be looked at, but not run.
     pub matrix_units: Option<bool>,
 }
 
@@ -175,7 +186,7 @@ impl Gpu {
         let adapters = adapters();
         let suits = |info: &DeviceInfo| match choice {
             Choice::Best => info.kind != DeviceKind::Software && info.missing.is_none(),
-            Choice::Named(name) => info.name.to_lowercase().contains(&name.to_lowercase()),
+            Choice::Named(name) => info.is_called(name),
         };
         let found = adapters.iter().find(|adapter| suits(&describe(adapter)));
         let Some(adapter) = found else {
@@ -194,7 +205,7 @@ impl Gpu {
             return Err(lost(format!("{info} cannot be used: {reason}")));
         }
         info.integer_dot = variants.integer_dot.unwrap_or(info.integer_dot);
-        info.matrix_units &= variants.matrix_units.unwrap_or(true);
+        info.matrix_units = variants.matrix_units.unwrap_or(info.matrix_units);
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: None,
             required_features: wanted_features(adapter.features(), &info),

@@ -1,7 +1,7 @@
 //! GPUs through one set of WGSL shaders: Vulkan, Metal and DX12 by wgpu.
 //!
 //! It compiles the same programs as the CPU backends, and knows no model architecture and no file. Unsafe code stands in
-//! `device` and `shader`, one block each.
+//! `device`, `heaps` and `shader`.
 
 #![deny(unsafe_code)]
 
@@ -12,9 +12,12 @@ mod clock;
 #[expect(unsafe_code, reason = "wgpu asks for a promise before it opens experimental features")]
 mod device;
 mod executable;
+#[expect(unsafe_code, reason = "asks Vulkan what wgpu does not tell")]
+mod heaps;
 mod input_check;
 mod kv;
 mod lower;
+mod lowering_check;
 mod pass;
 mod planes;
 mod read;
@@ -25,3 +28,4 @@ mod weights;
 pub use backend::GpuBackend;
 pub use device::{Choice, DeviceInfo, DeviceKind, Variants, devices};
 pub use executable::Counters;
+pub use lowering_check::ShaderText;

@@ -245,6 +245,11 @@ impl Kernels {
         self.kernels.len() - 1
     }
 
+    /// Every source so far.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.kernels.iter().map(|kernel| &kernel.source)
+    }
+
     /// Binds buffers, one for each binding that is not absent, in order.
     pub(crate) fn bind(&self, gpu: &Gpu, id: KernelId, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
         let kernel = &self.kernels[id];

@@ -4,19 +4,19 @@
 
 use cpu::ReferenceBackend;
 use metallic_wgpu::{Choice, DeviceInfo, GpuBackend, Variants, devices};
-use testkit::conformance::Suite;
+use testkit::conformance::{Selection, Suite};
 
 fn usable() -> Vec<DeviceInfo> {
     devices().into_iter().filter(|device| device.missing.is_none()).collect()
 }
 
-fn check(variants: Variants) {
+fn check(selection: Selection, variants: Variants) {
     let devices = usable();
     if devices.is_empty() {
         eprintln!("no GPU and no software Vulkan here: nothing was checked");
         return;
     }
-    let suite = Suite::new(&mut || Box::new(ReferenceBackend::new()));
+    let suite = Suite::new(selection, &mut || Box::new(ReferenceBackend::new()));
     for device in devices {
         let choice = Choice::Named(device.name.clone());
         let backend = GpuBackend::open(&choice, variants).expect("a listed device opens");
@@ -28,14 +28,29 @@ fn check(variants: Variants) {
     }
 }
 
+const INTEGER_DOT: Variants = Variants { integer_dot: Some(true), matrix_units: None };
+const FLOATS: Variants = Variants { integer_dot: Some(false), matrix_units: Some(false) };
+
 #[test]
 fn each_device_computes_what_the_reference_does() {
-    check(Variants { integer_dot: Some(true), matrix_units: None });
+    check(Selection::Core, INTEGER_DOT);
 }
 
 #[test]
 fn so_do_the_kernels_without_integer_dot_products() {
-    check(Variants { integer_dot: Some(false), matrix_units: Some(false) });
+    check(Selection::Core, FLOATS);
+}
+
+#[test]
+#[ignore = "every shape takes minutes in software; run by cargo xtask check"]
+fn each_device_computes_every_shape() {
+    check(Selection::All, INTEGER_DOT);
+}
+
+#[test]
+#[ignore = "every shape takes minutes in software; run by cargo xtask check"]
+fn so_do_the_kernels_without_integer_dot_products_in_every_shape() {
+    check(Selection::All, FLOATS);
 }
 
 #[test]

@@ -153,7 +153,6 @@ fn wrong_usage_ends_with_two_and_says_what_would_work() {
         (&["run", "-p", "x", "-n", "-2"], "-2"),
         (&["run", "-p", "x", "-t", "0"], "0 is not in"),
         (&["run", "-p", "x", "-b", "0"], "0 is not in"),
-        (&["run", "-p", "x", "--device", "gpu"], "cpu, reference"),
         (&["run", "-p", "x", "--mirostat", "1"], "mirostat"),
         (&["run", "-p", "x", "--logit-bias", "12"], "ID+X"),
         (&["run", "a.gguf", "-m", "b.gguf", "-p", "x"], "named twice"),

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod chat;
+mod devices;
 mod files;
 mod inspect;
 #[cfg(unix)]

@@ -151,7 +151,7 @@ fn the_environment_is_a_default_and_flags_win() {
     assert_eq!(run("METALLIC_MODEL", "/no/such.gguf", &[]).json_error().0, "file");
     assert!(run("METALLIC_MODEL", "/no/such.gguf", &[&argument(&model())]).json().is_object());
     assert!(run("METALLIC_MODEL", "/no/such.gguf", &["-m", &argument(&model())]).json().is_object());
-    assert_eq!(run("METALLIC_DEVICE", "nothing", &[]).code, 2);
+    assert_eq!(run("METALLIC_DEVICE", "nothing", &[]).json_error().0, "unknown_device");
     assert!(run("METALLIC_DEVICE", "nothing", &["--device", "cpu"]).json().is_object());
     assert_eq!(run("METALLIC_THREADS", "0", &[]).code, 2);
     assert!(run("METALLIC_THREADS", "1", &[]).json().is_object());

@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("metallic-wgpu", &["metallic-tensor", "metallic-program"]),
     ("metallic-session", &["metallic-models", "metallic-program"]),
     ("metallic-tools", &["metallic-tensor", "metallic-gguf", "metallic-text", "metallic-models"]),
+    ("metallic-conformance", &["metallic-tensor", "metallic-program"]),
     (
         "metallic",
         &[
@@ -30,10 +31,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "metallic-wgpu",
             "metallic-session",
             "metallic-tools",
+            "metallic-conformance",
         ],
     ),
     ("metallic-cli", &["metallic"]),
-    ("metallic-testkit", &["metallic-tensor", "metallic-gguf", "metallic-program", "metallic-models", "metallic-cpu"]),
+    ("metallic-testkit", &["metallic-tensor", "metallic-gguf", "metallic-program", "metallic-conformance"]),
     ("metallic-xtask", &[]),
 ];
 

@@ -5,6 +5,7 @@ use tensor::{FORMATS, Format};
 
 use crate::tolerance::Path;
 
+use super::Selection;
 use super::case::{Biases, Case, HeadNorms, Layer, Maker, Pass, ROWS_MAX, prefill};
 
 /// A prime: no number of rows that a kernel likes.
@@ -13,19 +14,19 @@ const VOCABULARY: usize = 53;
 /// Small against what a residual sum adds, which is near 1, and far from where a norm's epsilon counts.
 const SMALL_SPREAD: f32 = 1.0 / 64.0;
 
-pub(super) fn cases() -> Vec<Case> {
+pub(super) fn cases(selection: Selection) -> Vec<Case> {
     let formats: Vec<Format> = FORMATS.iter().filter(|row| row.codec.is_some()).map(|row| row.format).collect();
     let mut cases = Vec::new();
     for (index, format) in formats.iter().enumerate() {
         // Layers mix formats: a second one takes turns, so that all neighbours meet.
         let other = formats[(index + 1) % formats.len()];
-        for &width in widths(*format) {
+        for &width in widths(*format, selection) {
             cases.push(embed(*format, width));
             cases.push(head(*format, width));
             cases.push(tied(*format, width));
             cases.push(qkv(*format, width));
             cases.push(down(*format, width));
-            for activation in [Activation::Silu, Activation::GeluTanh] {
+            for &activation in activations(selection) {
                 cases.push(gate_up(*format, width, activation));
             }
         }
@@ -45,12 +46,23 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Input widths that rows of a format can have: one record, odd counts of them, more than a block.
-fn widths(format: Format) -> &'static [usize] {
-    match format.block_elements() {
-        1 => &[32, 40, 96, 256],
-        32 => &[32, 96, 256, 320],
-        _ => &[256, 768],
+/// Input widths that rows of a format can have: one record, odd counts of them, more than a block. The core has the most
+/// awkward one.
+fn widths(format: Format, selection: Selection) -> &'static [usize] {
+    match (selection, format.block_elements()) {
+        (Selection::Core, 1) => &[40],
+        (Selection::Core, 32) => &[320],
+        (Selection::Core, _) => &[768],
+        (Selection::All, 1) => &[32, 40, 96, 256],
+        (Selection::All, 32) => &[32, 96, 256, 320],
+        (Selection::All, _) => &[256, 768],
+    }
+}
+
+fn activations(selection: Selection) -> &'static [Activation] {
+    match selection {
+        Selection::Core => &[Activation::Silu],
+        Selection::All => &[Activation::Silu, Activation::GeluTanh],
     }
 }
 

@@ -2,14 +2,16 @@
 //!
 //! A new backend starts here: build a [`Suite`] from the reference once, then [`Suite::check`] the candidate. Cases are
 //! tiny programs that end with the step they test, so that an error has a name; all other matrices of a case are F32.
-//! Weights are random and the same everywhere. This module never decides how far apart is too far: [`crate::tolerance`]
-//! does.
+//! Weights are random and the same everywhere. This crate names no backend and prints nothing.
+
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use program::{
-    Backend, BackendError, Buffer, KvFormat, KvPlan, PassInput, RowBucket, Segment, Step, Support, TensorBytes,
-    TensorIndex,
+    Backend, BackendError, Buffer, KvFormat, KvPlan, PassInput, Program, RowBucket, Segment, Step, Support,
+    TensorBytes, TensorIndex,
 };
 use tensor::Format;
 
@@ -18,6 +20,10 @@ use crate::tolerance::{Deviation, Path, bound, path_of};
 mod attending;
 mod case;
 mod products;
+pub mod random;
+pub mod tolerance;
+
+pub use random::Random;
 
 use case::{Case, PAGES, ROWS_MAX};
 
@@ -33,13 +39,27 @@ pub struct Ignored {
     pub reason: &'static str,
 }
 
-/// All cases with what the reference makes of them.
+/// Which cases a suite has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// Each step once in each format and each way of attending once: a broken kernel shows, in a fraction of the time.
+    Core,
+    /// Every width, activation, head shape and window.
+    All,
+}
+
+/// Names and programs of the selected cases, for those who look at what a backend makes of them without running it.
+pub fn programs(selection: Selection) -> Vec<(String, Arc<Program>)> {
+    case::selected(selection).into_iter().map(|case| (case.name, case.program)).collect()
+}
+
+/// Cases with what the reference makes of them.
 pub struct Suite {
     cases: Vec<(Case, Vec<Vec<f32>>)>,
 }
 
 /// What came of a check.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Cases that were run.
     pub checked: usize,
@@ -52,52 +72,49 @@ pub struct Report {
 }
 
 impl Suite {
-    /// The cases whose names `wanted` accepts.
+    /// Runs the selected cases on the reference.
     ///
     /// # Panics
-    /// As [`Suite::new`].
-    pub fn of(reference: MakeBackend<'_>, wanted: &dyn Fn(&str) -> bool) -> Suite {
+    /// If the reference fails: then there is nothing to compare with.
+    pub fn new(selection: Selection, reference: MakeBackend<'_>) -> Suite {
         let run = |case: Case| {
             let expected = run(&case, &mut *reference()).unwrap_or_else(|error| panic!("{}: {error}", case.name));
             (case, expected)
         };
-        Suite { cases: case::all().into_iter().filter(|case| wanted(&case.name)).map(run).collect() }
-    }
-
-    /// Runs every case on the reference.
-    ///
-    /// # Panics
-    /// If the reference fails: then there is nothing to compare with.
-    pub fn new(reference: MakeBackend<'_>) -> Suite {
-        Suite::of(reference, &|_| true)
+        Suite { cases: case::selected(selection).into_iter().map(run).collect() }
     }
 
     /// Runs every case that is not ignored on the candidate and compares each row of each pass.
     ///
     /// An entry of `ignored` that fits no case is a failure too, so that the list only shrinks.
     pub fn check(&self, candidate: MakeBackend<'_>, ignored: &[Ignored]) -> Report {
-        let mut report = Report { checked: 0, ignored: 0, failures: Vec::new(), worst: BTreeMap::new() };
+        let mut report = Report::default();
         for entry in ignored {
             if !self.cases.iter().any(|(case, _)| case.name.contains(entry.cases)) {
                 report.failures.push(format!("no case is called {:?} ({})", entry.cases, entry.reason));
             }
         }
-        for (case, expected) in &self.cases {
+        for (index, (case, _)) in self.cases.iter().enumerate() {
             if ignored.iter().any(|entry| case.name.contains(entry.cases)) {
                 report.ignored += 1;
                 continue;
             }
-            report.checked += 1;
-            let mut backend = candidate();
-            match support_of(case, &*backend) {
-                Some(path) => match run(case, &mut *backend) {
-                    Ok(actual) => compare(case, path, &actual, expected, &mut report),
-                    Err(error) => report.failures.push(format!("{}: {error}", case.name)),
-                },
-                None => report.failures.push(format!("{}: not supported, and not on the list", case.name)),
-            }
+            self.check_case(index, &mut *candidate(), &mut report);
         }
         report
+    }
+
+    /// Runs one case, counted as [`Suite::names`] counts them, on a candidate that has run none.
+    pub fn check_case(&self, index: usize, candidate: &mut dyn Backend, report: &mut Report) {
+        let (case, expected) = &self.cases[index];
+        report.checked += 1;
+        match support_of(case, candidate) {
+            Some(path) => match run(case, candidate) {
+                Ok(actual) => compare(case, path, &actual, expected, report),
+                Err(error) => report.failures.push(format!("{}: {error}", case.name)),
+            },
+            None => report.failures.push(format!("{}: not supported, and not on the list", case.name)),
+        }
     }
 
     /// The cases' names.
@@ -174,7 +191,7 @@ fn run(case: &Case, backend: &mut dyn Backend) -> Result<Vec<Vec<f32>>, BackendE
     for (index, spec) in (0..).map(TensorIndex).zip(&program.tensors) {
         let bytes = case::encoded(spec, case.spread);
         let length = bytes.len();
-        let fence = backend.upload(executable, index, TensorBytes::new(std::sync::Arc::new(bytes), 0..length))?;
+        let fence = backend.upload(executable, index, TensorBytes::new(Arc::new(bytes), 0..length))?;
         backend.wait(fence)?;
     }
     let ends = matches!(case.buffer, Buffer::Selected | Buffer::Logits);

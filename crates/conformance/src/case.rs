@@ -11,7 +11,7 @@ use tensor::Format;
 use crate::random::Random;
 use crate::tolerance::Path;
 
-use super::{attending, products};
+use super::{Selection, attending, products};
 
 /// Pages of every case's pool.
 pub(super) const PAGES: usize = 7;
@@ -42,10 +42,10 @@ pub(super) struct Pass {
     pub(super) logit_rows: Vec<u32>,
 }
 
-/// Every case.
-pub(super) fn all() -> Vec<Case> {
-    let mut cases = products::cases();
-    cases.extend(attending::cases());
+/// The selected cases.
+pub(super) fn selected(selection: Selection) -> Vec<Case> {
+    let mut cases = products::cases(selection);
+    cases.extend(attending::cases(selection));
     let mut names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     names.sort_unstable();
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "two cases of one name");
