@@ -186,6 +186,31 @@ fn gemma3_on_the_cpu_is_as_near_the_truth_as_llama_cpp() {
     the_cpu_is_as_near_the_truth_as_llama_cpp(GEMMA3);
 }
 
+/// The first GPU, or software that plays one, along the shorter prompts.
+fn the_gpu_is_as_near_the_truth_as_llama_cpp(real: Real) {
+    let Some(gpu) = metallic::device::gpus().into_iter().find(|gpu| gpu.missing.is_none()) else {
+        eprintln!("no GPU and no software Vulkan here: nothing was checked");
+        return;
+    };
+    let options = LoadOptions { device: Device::Named(gpu.name), logit_rows: 65, ..options() };
+    let found = along_the_path(real, &mut load(real, &options), 60);
+    let theirs = llama_cpp(real);
+    assert_eq!((found.steps, found.clear_missed), (3 * 65, 0), "{found:?}");
+    assert!(found.rms() <= theirs.rms(), "rms {} against {}: {found:?} {theirs:?}", found.rms(), theirs.rms());
+}
+
+#[test]
+#[ignore = "needs scripts/real-models.sh"]
+fn smollm2_on_a_gpu_is_as_near_the_truth_as_llama_cpp() {
+    the_gpu_is_as_near_the_truth_as_llama_cpp(SMOLLM2);
+}
+
+#[test]
+#[ignore = "needs scripts/real-models.sh"]
+fn gemma3_on_a_gpu_is_as_near_the_truth_as_llama_cpp() {
+    the_gpu_is_as_near_the_truth_as_llama_cpp(GEMMA3);
+}
+
 /// F32 on both sides: what is left is the order of sums, and half-precision tables in llama.cpp's activations.
 fn the_reference_is_the_truth(real: Real) {
     let options = LoadOptions { device: Device::Reference, logit_rows: 65, ..options() };

@@ -54,11 +54,10 @@ fn numbers(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|number| number.as_u64().unwrap() as u32).collect()
 }
 
-#[test]
-fn greedy_answers_are_those_of_llama_cpp() {
+/// Compares the greedy answers of `model` with llama.cpp's, token by token.
+fn answers_are_those_of_llama_cpp(model: &mut Model, ways: &[Speculation]) {
     let text = std::fs::read_to_string(folder().join("greedy-Q8_0.json")).unwrap();
     let cases: Value = serde_json::from_str(&text).unwrap();
-    let mut model = model();
     let mut compared = 0;
     for case in cases["cases"].as_array().unwrap() {
         let prompt = case["prompt"].as_str().unwrap();
@@ -71,13 +70,13 @@ fn greedy_answers_are_those_of_llama_cpp() {
         // Where the best two are near each other, another order of summing may choose the other.
         let sure = margins.iter().position(|margin| *margin < 0.1).unwrap_or(expected.len());
         let ends = model.tokenizer().is_end(*expected.last().unwrap());
-        for speculation in [Speculation::Off, Speculation::PromptLookup] {
+        for &speculation in ways {
             let options = GenerateOptions {
                 tokens_max: Some(expected.len()),
                 speculation: Some(speculation),
                 ..GenerateOptions::greedy()
             };
-            let found = answer(&mut model, &Prompt::Tokens(&ids), &options);
+            let found = answer(model, &Prompt::Tokens(&ids), &options);
             // The id that ends an answer is no part of it.
             let told = if ends { expected.len() - 1 } else { expected.len() };
             let sure = sure.min(told);
@@ -89,7 +88,51 @@ fn greedy_answers_are_those_of_llama_cpp() {
             compared += sure;
         }
     }
-    assert!(compared > 2 * 380, "{compared} ids compared");
+    assert!(compared > ways.len() * 380, "{compared} ids compared");
+}
+
+#[test]
+fn greedy_answers_are_those_of_llama_cpp() {
+    answers_are_those_of_llama_cpp(&mut model(), &[Speculation::Off, Speculation::PromptLookup]);
+}
+
+/// Also software that plays a GPU. Where there is none, nothing is checked; `metallic-wgpu` has a test for machines that
+/// must have one.
+#[test]
+fn every_gpu_here_answers_like_llama_cpp_and_like_the_cpu() {
+    let gpus: Vec<_> = metallic::device::gpus().into_iter().filter(|gpu| gpu.missing.is_none()).collect();
+    if gpus.is_empty() {
+        eprintln!("no GPU and no software Vulkan here: nothing was checked");
+    }
+    let options = GenerateOptions { tokens_max: Some(48), ..GenerateOptions::greedy() };
+    let expected = answer(&mut model(), &Prompt::Text("Once upon a time"), &options);
+    for gpu in gpus {
+        let mut model = load(&LoadOptions { device: Device::Named(gpu.name.clone()), ..LoadOptions::new() });
+        let placement = model.placement().clone();
+        assert_eq!((placement.backend, placement.gpu.as_ref()), ("gpu", Some(&gpu)), "{placement}");
+        assert_eq!(answer(&mut model, &Prompt::Text("Once upon a time"), &options), expected, "{gpu}");
+        answers_are_those_of_llama_cpp(&mut model, &[Speculation::Off]);
+    }
+}
+
+#[test]
+fn a_gpu_is_taken_unasked_only_where_there_is_one_in_hardware() {
+    let model = load(&LoadOptions { device: Device::Auto, ..LoadOptions::new() });
+    let hardware = metallic::device::gpus().into_iter().find(metallic::device::is_taken_unasked);
+    assert_eq!(model.placement().gpu, hardware);
+    assert_eq!(model.placement().backend, if hardware.is_some() { "gpu" } else { "cpu" });
+}
+
+#[test]
+fn a_budget_that_is_too_small_is_refused_on_every_device() {
+    let gpus = metallic::device::gpus().into_iter().filter(|gpu| gpu.missing.is_none());
+    let devices = gpus.map(|gpu| Device::Named(gpu.name)).chain([Device::Auto, Device::Cpu]);
+    for device in devices {
+        let options = LoadOptions { device: device.clone(), memory_bytes: Some(1 << 20), ..LoadOptions::new() };
+        let file = GgufFile::open(folder().join("metallic-storyteller-Q8_0.gguf")).unwrap();
+        let error = Model::load(file, &options, &mut |_| {}).err().unwrap();
+        assert_eq!(error.kind(), "does_not_fit", "{device:?}");
+    }
 }
 
 #[test]
