@@ -14,7 +14,7 @@ use session::{Engine, EngineConfig, Sequence, SessionError};
 use text::{EncodeOptions, Tokenizer};
 use tools::importance::{Entry, Importance};
 
-use crate::device::Device;
+use crate::device::{self, Device};
 use crate::memory::available_bytes;
 use crate::model::FileWeights;
 use crate::{Error, models};

@@ -15,7 +15,8 @@ const USAGE: &str = "\
 usage: cargo xtask check [--real] [--no-tests]
        cargo xtask fuzz SECONDS
 
-  check        formatting, lints, dependencies, fuzz targets for some seconds, tests (which hold the tidy rules)
+  check        formatting, lints, dependencies, fuzz targets for some seconds, tests (which hold the tidy rules), every
+               GPU kernel in every shape on each device that there is
   --real       also fetch the real models and run the tests that need them
   --no-tests   leave `cargo test --workspace` out, for a caller that has just run it
   fuzz         run each fuzz target for SECONDS; what they find is kept in fuzz/corpus and fuzz/artifacts";
@@ -82,6 +83,9 @@ fn check(options: &Options) -> Result<(), String> {
     if options.tests {
         stage("tests", cargo(&["test", "--workspace"]))?;
     }
+    // By the whole workspace, so that nothing is built again with other features.
+    let every_shape = ["test", "--workspace", "--test", "conformance", "--", "--ignored", "every_shape"];
+    stage("GPU kernels in every shape", cargo(&every_shape))?;
     if options.real_models {
         real_models()?;
     }
