@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
-use metallic::{Event, FinishReason, GenerateOptions, Generation, Message, Prompt, Timings};
+use metallic::{Event, FinishReason, GenerateOptions, Generation, Message, Placement, Prompt, Timings};
 use serde_json::{Value, json};
 
 use crate::args::{RunArgs, usage_error};
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &RunArgs, out: &Output) -> anyhow::Result<()> {
         tell_lost(generation.unencodable(), "prompt", out);
         let answer = collect(generation)?;
         let load_ms = milliseconds(loaded.time);
-        return out.print_json(&answer.to_json(load_ms));
+        return out.print_json(&answer.to_json(load_ms, loaded.model.placement()));
     }
     stream(&mut loaded.model, &prompt, &generate, out)
 }
@@ -168,13 +168,14 @@ fn collect(generation: Generation<'_>) -> anyhow::Result<Answer> {
 }
 
 impl Answer {
-    fn to_json(&self, load_ms: f64) -> Value {
+    fn to_json(&self, load_ms: f64, placement: &Placement) -> Value {
         json!({
             "prompt_tokens": self.prompt,
             "tokens": self.tokens,
             "text": self.text,
             "finish_reason": reason_word(self.reason),
             "seed": self.seed,
+            "device": placement.to_string(),
             "timings": {
                 "load_ms": load_ms,
                 "prefill_ms": milliseconds(self.timings.prefill),

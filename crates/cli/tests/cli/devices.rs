@@ -92,7 +92,9 @@ fn the_device_and_the_reason_are_one_line_on_stderr() {
         assert_eq!((told.code, told.stderr.lines().count()), (0, 1), "{told:?}");
         assert!(told.stderr.starts_with("gpu: ") && told.stderr.contains(software), "{told:?}");
         assert_eq!(told.stdout, run("cpu").stdout);
-        assert_eq!(ids(&metallic(flags.iter().chain(&["--json"])).json()["tokens"]).len(), 12);
+        let json = metallic(flags.iter().chain(&["--json"])).json();
+        assert_eq!(ids(&json["tokens"]).len(), 12);
+        assert_eq!(json["device"], told.stderr.trim());
     }
 }
 
