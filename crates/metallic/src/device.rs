@@ -263,6 +263,7 @@ mod tests {
             integer_dot: true,
             matrix_units: false,
             timestamps: true,
+            threads_max: 1024,
             binding_bytes: 1 << 27,
             buffer_bytes: 1 << 31,
             memory_bytes: Some(1 << 34),

@@ -17,7 +17,7 @@ pub(crate) fn imatrix(args: &ImatrixArgs, out: &Output) -> anyhow::Result<()> {
     let text = read_text(&args.text_file)?;
     let file = options::open(&args.file)?;
     let options = ImportanceOptions {
-        device: args.device,
+        device: args.device.clone(),
         threads: args.threads.map(|threads| threads as usize),
         chunk: args.ctx_size as usize,
         chunks_max: args.chunks.map(|chunks| chunks as usize),
