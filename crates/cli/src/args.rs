@@ -10,8 +10,10 @@ use metallic::Device;
 
 use crate::output::Verbosity;
 
+mod devices;
 mod files;
 
+pub(crate) use devices::{DoctorArgs, SelftestArgs};
 pub(crate) use files::{ConvertArgs, ImatrixArgs, MergeArgs, QuantizeArgs, SetArgs, SplitArgs, VerifyArgs};
 
 /// Rows of a pass beyond this only cost memory.
@@ -422,37 +424,6 @@ pub(crate) struct BenchArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct DoctorArgs {
-    /// Fail where there is no GPU; software that plays one is none.
-    #[arg(long)]
-    pub(crate) require_gpu: bool,
-    /// One JSON object on stdout.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct SelftestArgs {
-    /// What to check: auto (a GPU if there is one), cpu, gpu, or a part of a GPU's name.
-    #[arg(long, visible_alias = "backend", value_name = "NAME", env = "METALLIC_DEVICE", default_value = "auto",
-          value_parser = device)]
-    pub(crate) device: Device,
-    /// Fail rather than check a processor, or software that plays a GPU.
-    #[arg(long)]
-    pub(crate) require_gpu: bool,
-    /// Every shape; takes several times as long.
-    #[arg(long)]
-    pub(crate) all: bool,
-    /// Threads that compute, on the CPU [default: the physical cores].
-    #[arg(short, long, value_name = "N", env = "METALLIC_THREADS",
-          value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
-    pub(crate) threads: Option<u32>,
-    /// One JSON object on stdout.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// A random seed, or this one.

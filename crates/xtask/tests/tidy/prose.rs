@@ -9,7 +9,7 @@ use crate::tree::{bytes, extension, files, files_with, read, root};
 const BLOB_BYTES: u64 = 256 * 1024;
 
 /// Text: every rule of this file applies.
-const TEXT: &[&str] = &["rs", "toml", "md", "sh", "py", "cpp", "jinja", "json", "jsonl", "txt", "yml", "lock"];
+const TEXT: &[&str] = &["rs", "toml", "md", "sh", "py", "cpp", "jinja", "json", "jsonl", "txt", "yml", "lock", "wgsl"];
 /// Data: only the size rule applies.
 const DATA: &[&str] = &["gguf", "safetensors", "bin", "f32", "inp", "out", "gz"];
 /// Files without an extension.
