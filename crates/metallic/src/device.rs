@@ -50,10 +50,10 @@ impl Device {
         }
     }
 
-    /// Whether this names a GPU that is none, or nothing: for callers who would rather fail than run on a processor.
+    /// The GPU in hardware that this is, without opening it: for callers who would rather fail than run on a processor.
     ///
     /// # Errors
-    /// [`BackendError::NoDevice`] with the devices there are, where it is not a GPU in hardware that would be taken.
+    /// [`BackendError::NoDevice`] with the devices there are, where it is a processor, software or nothing.
     pub fn require_gpu(&self) -> Result<GpuInfo, Error> {
         let known = gpus();
         let found = match self {
@@ -180,7 +180,8 @@ impl Opened {
             None => system(),
             Some(gpu) => match gpu.kind {
                 // Where the driver does not say, it is asked by allocating, and refuses what does not fit.
-                DeviceKind::Discrete | DeviceKind::Virtual => gpu.memory_bytes.unwrap_or(u64::MAX),
+                // An eighth of its memory stays for displays, other programs and the driver's own needs.
+                DeviceKind::Discrete | DeviceKind::Virtual => gpu.memory_bytes.map_or(u64::MAX, |bytes| bytes / 8 * 7),
                 DeviceKind::Integrated | DeviceKind::Software | DeviceKind::Other => {
                     system().min(gpu.memory_bytes.unwrap_or(u64::MAX))
                 }
@@ -298,6 +299,7 @@ mod tests {
         let info = gpu("Small", GpuKind::Discrete, None);
         let placement = Placement { backend: "gpu", gpu: Some(info), reason: Reason::BestGpu };
         let opened = Opened { placement, source: Source::Reference };
+        assert_eq!(opened.budget_bytes(), 14 << 30, "an eighth of 16 GiB is left");
         let memory = || {
             SessionError::Backend(BackendError::OutOfMemory {
                 backend: "gpu",
