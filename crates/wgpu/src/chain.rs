@@ -65,6 +65,8 @@ pub(crate) struct Chain {
     token: u32,
     /// Pages of the sequence as far as passes were submitted.
     pages: Vec<u32>,
+    /// Pages of the sequence that the GPU knows.
+    pub(crate) known_pages: Vec<u32>,
     batches: VecDeque<Batch>,
     /// Passes submitted since the chain began.
     submitted: usize,
@@ -79,10 +81,10 @@ struct Batch {
 
 impl Chain {
     /// A chain that begins with a pass that is written already.
-    pub(crate) fn begin(gpu: &Gpu, chooser: &Chooser, position: u32, token: u32) -> Chain {
+    pub(crate) fn begin(gpu: &Gpu, chooser: &Chooser, position: u32, token: u32, known_pages: &[u32]) -> Chain {
         gpu.queue.write_buffer(&chooser.chosen, 0, &[0; 4]);
         let (pages, batches, spare) = (Vec::new(), VecDeque::new(), Vec::new());
-        Chain { position, token, pages, batches, submitted: 0, spare }
+        Chain { position, token, pages, known_pages: known_pages.to_vec(), batches, submitted: 0, spare }
     }
 
     /// Passes submitted and not read.

@@ -148,10 +148,13 @@ impl Executable {
         let pool = self.pool.as_mut().expect("pages that were checked come from a pool");
         if self.chain.as_ref().is_none_or(|chain| !chain.continues(position, token, pages)) {
             self.words.write_ahead(&self.gpu, &self.buffers, input)?;
-            self.chain = Some(Chain::begin(&self.gpu, &pool.chooser, position, token));
+            self.chain = Some(Chain::begin(&self.gpu, &pool.chooser, position, token, pages));
         }
         // Taken out, so that a chain that failed is gone.
         let mut chain = self.chain.take().expect("begun above");
+        // The sequence may have grown since.
+        self.words.write_further_pages(&self.gpu, &self.buffers, &chain.known_pages, pages)?;
+        chain.known_pages = pages.to_vec();
         let mut tokens = Vec::with_capacity(count);
         while tokens.len() < count {
             let missing = (count - tokens.len()).saturating_sub(chain.ahead());

@@ -2,7 +2,7 @@
 
 use program::{BackendError, PAGE_ROWS, PassInput, Program, RowBucket, Segment};
 
-use crate::buffers::{Buffers, SPLITS_MAX, pages_max};
+use crate::buffers::{Buffers, HEADER, SPLITS_MAX, pages_max};
 use crate::chain::Chooser;
 use crate::clock::Clock;
 use crate::device::Gpu;
@@ -68,6 +68,23 @@ impl PassWords {
     ) -> Result<(), BackendError> {
         let input = PassInput { logit_rows: &[0], ..*input };
         self.write_pages(gpu, buffers, &input, &|sequence| input.page_tables[sequence].pages.len()).map(|_| ())
+    }
+
+    /// Writes the pages that a sequence has beyond those of `known`, for passes that go on without the host.
+    pub(crate) fn write_further_pages(
+        &self,
+        gpu: &Gpu,
+        buffers: &Buffers,
+        known: &[u32],
+        pages: &[u32],
+    ) -> Result<(), BackendError> {
+        check("pages of all sequences of a pass", pages.len() as u64, self.pages_max as u64)?;
+        let same = known.iter().zip(pages).take_while(|(known, page)| known == page).count();
+        if same < pages.len() {
+            let start = HEADER + 3 * self.bucket.rows + self.bucket.logit_rows + same;
+            gpu.queue.write_buffer(&buffers.pass, 4 * start as u64, bytemuck::cast_slice(&pages[same..]));
+        }
+        Ok(())
     }
 
     fn write_pages(
