@@ -130,7 +130,7 @@ pub(crate) struct LoadArgs {
     pub(crate) threads: Option<u32>,
     /// Where to compute: auto (a GPU if there is one), cpu, gpu, a part of a GPU's name, or the slow readable reference.
     #[arg(long, visible_alias = "backend", value_name = "NAME", env = "METALLIC_DEVICE", default_value = "auto",
-          value_parser = device)]
+          value_parser = devices::device)]
     pub(crate) device: Device,
     /// Fail rather than compute on a processor, or in software that plays a GPU.
     #[arg(long)]
@@ -479,10 +479,6 @@ fn with_hint(error: clap::Error, words: &[OsString]) -> clap::Error {
         }
         _ => error,
     }
-}
-
-fn device(name: &str) -> Result<Device, std::convert::Infallible> {
-    Ok(Device::from_name(name))
 }
 
 fn seed(text: &str) -> Result<Seed, String> {

@@ -3,7 +3,7 @@
 use clap::Args;
 use metallic::Device;
 
-use super::{THREADS_MAX, device};
+use super::THREADS_MAX;
 
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
@@ -34,4 +34,8 @@ pub(crate) struct SelftestArgs {
     /// One JSON object on stdout.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+pub(super) fn device(name: &str) -> Result<Device, std::convert::Infallible> {
+    Ok(Device::from_name(name))
 }

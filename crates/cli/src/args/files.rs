@@ -187,7 +187,7 @@ pub(crate) struct ImatrixArgs {
     pub(crate) threads: Option<u32>,
     /// Where to compute: cpu, or the slow readable reference.
     #[arg(long, visible_alias = "backend", value_name = "NAME", env = "METALLIC_DEVICE", default_value = "cpu",
-          value_parser = super::device)]
+          value_parser = super::devices::device)]
     pub(crate) device: Device,
     /// Use these pre-tokenizer rules instead of the file's.
     #[arg(long, value_name = "NAME")]
