@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use program::{
     Backend, BackendError, Buffer, Capabilities, ExecutableId, Fence, KvPlan, LedgerRow, PassInput, Program, RowBucket,
-    Segment, Step, Support, TensorBytes, TensorIndex,
+    Segment, Step, Support, TensorBytes, TensorIndex, TensorSpec,
 };
 use tensor::Format;
 
@@ -13,6 +13,7 @@ use crate::arch::{IsaChoice, Level};
 use crate::executable::Executable;
 use crate::kernels::Kernels;
 use crate::layout::Layout;
+use crate::matrix::resident_bytes;
 use crate::pool::Pool;
 
 /// How the backend is set up.
@@ -67,6 +68,11 @@ impl Backend for CpuBackend {
         }
         let in_place = matches!(step, Step::Embed(_)) || formats.iter().all(|format| Layout::of(*format).is_some());
         if in_place { Support::Native } else { Support::Decoded }
+    }
+
+    fn resident_bytes(&self, tensor: &TensorSpec) -> u64 {
+        // A matrix of a single row is a vector, kept as the file has it.
+        resident_bytes(tensor).filter(|_| tensor.rows > 1).unwrap_or(tensor.bytes()) as u64
     }
 
     fn compile(&mut self, program: &Arc<Program>, rows: RowBucket) -> Result<ExecutableId, BackendError> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::input::PassInput;
-use crate::program::{Program, TensorIndex};
+use crate::program::{Program, TensorIndex, TensorSpec};
 use crate::step::{Buffer, Step};
 
 /// A compiled program on one backend.
@@ -230,6 +230,11 @@ pub trait Backend: Send {
 
     /// Whether `step` runs with its matrices in `formats` (the order of [`Step::matrices`], or the table of an embedding).
     fn support(&self, step: &Step, formats: &[tensor::Format]) -> Support;
+
+    /// Bytes that a weight takes once it is uploaded: those of the file, unless the backend lays it out otherwise.
+    fn resident_bytes(&self, tensor: &TensorSpec) -> u64 {
+        tensor.bytes() as u64
+    }
 
     /// Prepares buffers and kernels for passes of at most `rows`.
     fn compile(&mut self, program: &Arc<Program>, rows: RowBucket) -> Result<ExecutableId, BackendError>;

@@ -105,6 +105,7 @@ impl Engine {
                 context: config.context,
                 kv_format: config.kv_format,
                 rows: bucket,
+                weight_bytes: program.tensors.iter().map(|tensor| backend.resident_bytes(tensor)).sum(),
                 budget_bytes: config.budget_bytes,
             },
         )?;
@@ -112,10 +113,11 @@ impl Engine {
         let executable = backend.compile(&program, bucket)?;
         backend.allocate(executable, KvPlan { pages: plan.pages(), format: config.kv_format })?;
         let tables = looked_up(&program);
+        let total: u64 = program.tensors.iter().map(|tensor| tensor.bytes() as u64).sum();
         let mut done = 0;
         for (position, spec) in program.tensors.iter().enumerate() {
             let index = TensorIndex(u32::try_from(position).expect("tensor counts fit 32 bits"));
-            progress(done, plan.weight_bytes);
+            progress(done, total);
             let fence = backend.upload(executable, index, weights.bytes(index)?)?;
             backend.wait(fence)?;
             let copied = spec.format.codec().is_some() && !decoded.iter().any(|d| d.format == spec.format.name());
@@ -124,7 +126,7 @@ impl Engine {
             }
             done += spec.bytes() as u64;
         }
-        progress(done, plan.weight_bytes);
+        progress(done, total);
         let pages = PagePool::new(u32::try_from(plan.pages()).unwrap_or(u32::MAX));
         Ok(Engine {
             backend,

@@ -16,6 +16,8 @@ pub struct PlanRequest {
     pub kv_format: KvFormat,
     /// Rows of a pass.
     pub rows: RowBucket,
+    /// Bytes that all weights take where they will lie.
+    pub weight_bytes: u64,
     /// Bytes that may be used in all.
     pub budget_bytes: u64,
 }
@@ -25,7 +27,7 @@ pub struct PlanRequest {
 pub struct Plan {
     /// Positions to hold.
     pub context: usize,
-    /// Every tensor once.
+    /// Every tensor, as the backend keeps it.
     pub weight_bytes: u64,
     /// Keys and values of `context` positions, in whole pages.
     pub kv_bytes: u64,
@@ -50,7 +52,7 @@ impl Plan {
 /// # Errors
 /// [`SessionError::DoesNotFit`] with all sizes and the largest context that would fit.
 pub fn plan(program: &Program, request: &PlanRequest) -> Result<Plan, SessionError> {
-    let weight_bytes: u64 = program.tensors.iter().map(|tensor| tensor.bytes() as u64).sum();
+    let weight_bytes = request.weight_bytes;
     let scratch_bytes = scratch_bytes(program, request.rows);
     let page_bytes = kv_bytes_per_position(program, request.kv_format.bytes()).saturating_mul(PAGE_ROWS as u64);
     let left = request.budget_bytes.saturating_sub(weight_bytes.saturating_add(scratch_bytes));

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use program::{
     Backend, BackendError, Buffer, Capabilities, ExecutableId, Fence, KvPlan, LedgerRow, PassInput, Program, RowBucket,
-    Segment, Step, Support, TensorBytes, TensorIndex,
+    Segment, Step, Support, TensorBytes, TensorIndex, TensorSpec,
 };
 use tensor::Format;
 
 use crate::device::{Choice, DeviceInfo, Gpu, NAME, Variants};
 use crate::executable::{Counters, Executable};
-use crate::planes::Layout;
+use crate::planes::{Layout, stored, units_of};
 
 /// See the module.
 pub struct GpuBackend {
@@ -86,6 +86,12 @@ impl Backend for GpuBackend {
         } else {
             Support::Decoded
         }
+    }
+
+    fn resident_bytes(&self, tensor: &TensorSpec) -> u64 {
+        let units = tensor.rows * units_of(tensor.columns);
+        let layout = Layout::of(stored(tensor.format)).expect("what is stored has a layout");
+        layout.planes.iter().map(|plane| plane.bytes_of(units) as u64).sum()
     }
 
     fn compile(&mut self, program: &Arc<Program>, rows: RowBucket) -> Result<ExecutableId, BackendError> {

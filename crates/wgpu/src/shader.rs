@@ -199,8 +199,11 @@ impl Source {
         }
         if self.batched {
             // One row of the pass leaves nothing to share between outputs, so more subgroups take one each.
-            let rows = if batch == 1 { 1 } else { 2 };
-            let _ = writeln!(text, "const BATCH: u32 = {batch}u;\nconst ROWS: u32 = {rows}u;");
+            let (rows, ahead) = if batch == 1 { (1, 2) } else { (2, 1) };
+            let _ = writeln!(
+                text,
+                "const BATCH: u32 = {batch}u;\nconst ROWS: u32 = {rows}u;\nconst AHEAD: u32 = {ahead}u;"
+            );
         }
         text.push_str(&self.head);
         for name in &self.files {

@@ -1,8 +1,8 @@
 // A few rows times one, two or three matrices: each subgroup makes ROWS outputs at a time, its lanes share the inputs.
 //
-// Constants from outside: THREADS, ROWS (outputs of a subgroup at a time), BATCH (rows of the pass), GROUP_ROWS
-// (outputs of a workgroup), MODE, OUTPUT (what the next step reads besides `output`), PARTS (2 for a gate and what it
-// gates). `accumulate` comes from matvec_codes.wgsl or matvec_values.wgsl.
+// Constants from outside: THREADS, ROWS (outputs of a subgroup at a time), AHEAD (units at a time), BATCH (rows of the
+// pass), GROUP_ROWS (outputs of a workgroup), MODE, OUTPUT (what the next step reads besides `output`), PARTS (2 for a
+// gate and what it gates). `accumulate` comes from matvec_codes.wgsl or matvec_values.wgsl.
 
 const STORE: u32 = 0u;
 const ADD: u32 = 1u;

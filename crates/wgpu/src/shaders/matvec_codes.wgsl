@@ -32,11 +32,27 @@ fn dot_unit(w: Unit, x: Act) -> f32 {
 fn accumulate(part: u32, row: u32, lane: u32, lanes: u32) -> array<f32, ROWS * BATCH> {
     let m = params.matrices[part];
     var found: array<f32, ROWS * BATCH>;
-    for (var i = lane; i < params.units; i += lanes) {
-        for (var r = 0u; r < ROWS; r++) {
-            let w = unit_of(part, m, min(row + r, m.rows - 1u) * params.units + i);
+    // AHEAD units at a time, so that their loads are under way together; beyond the last unit the last one is read
+    // again, and does not count.
+    for (var first = lane; first < params.units; first += AHEAD * lanes) {
+        var x: array<Act, AHEAD * BATCH>;
+        var w: array<Unit, AHEAD * ROWS>;
+        for (var u = 0u; u < AHEAD; u++) {
+            let i = min(first + u * lanes, params.units - 1u);
             for (var b = 0u; b < BATCH; b++) {
-                found[r * BATCH + b] += dot_unit(w, act(b, i));
+                x[u * BATCH + b] = act(b, i);
+            }
+            for (var r = 0u; r < ROWS; r++) {
+                w[u * ROWS + r] = unit_of(part, m, min(row + r, m.rows - 1u) * params.units + i);
+            }
+        }
+        for (var u = 0u; u < AHEAD; u++) {
+            let counts = first + u * lanes < params.units;
+            for (var r = 0u; r < ROWS; r++) {
+                for (var b = 0u; b < BATCH; b++) {
+                    let sum = dot_unit(w[u * ROWS + r], x[u * BATCH + b]);
+                    found[r * BATCH + b] += select(0.0, sum, counts);
+                }
             }
         }
     }
