@@ -12,12 +12,12 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 const USAGE: &str = "\
-usage: cargo xtask check [--real] [--no-tests]
+usage: cargo xtask check [--real] [--gpu] [--no-tests]
        cargo xtask fuzz SECONDS
 
-  check        formatting, lints, dependencies, fuzz targets for some seconds, tests (which hold the tidy rules), every
-               GPU kernel in every shape on each device that there is
+  check        formatting, lints, dependencies, fuzz targets for some seconds, tests (which hold the tidy rules)
   --real       also fetch the real models and run the tests that need them
+  --gpu        also every GPU kernel in every shape, and real models on a GPU: many minutes in software
   --no-tests   leave `cargo test --workspace` out, for a caller that has just run it
   fuzz         run each fuzz target for SECONDS; what they find is kept in fuzz/corpus and fuzz/artifacts";
 
@@ -34,6 +34,7 @@ enum Task {
 /// What `check` runs.
 struct Options {
     real_models: bool,
+    gpu: bool,
     tests: bool,
 }
 
@@ -63,10 +64,11 @@ fn parse(arguments: &[String]) -> Option<Task> {
         ("fuzz", [seconds]) => return seconds.parse().ok().map(Task::Fuzz),
         _ => return None,
     }
-    let mut options = Options { real_models: false, tests: true };
+    let mut options = Options { real_models: false, gpu: false, tests: true };
     for flag in flags {
         match flag.as_str() {
             "--real" => options.real_models = true,
+            "--gpu" => options.gpu = true,
             "--no-tests" => options.tests = false,
             _ => return None,
         }
@@ -83,11 +85,13 @@ fn check(options: &Options) -> Result<(), String> {
     if options.tests {
         stage("tests", cargo(&["test", "--workspace"]))?;
     }
-    // By the whole workspace, so that nothing is built again with other features.
-    let every_shape = ["test", "--workspace", "--test", "conformance", "--", "--ignored", "every_shape"];
-    stage("GPU kernels in every shape", cargo(&every_shape))?;
+    if options.gpu {
+        // By the whole workspace, so that nothing is built again with other features.
+        let every_shape = ["test", "--workspace", "--test", "conformance", "--", "--ignored", "every_shape"];
+        stage("GPU kernels in every shape", cargo(&every_shape))?;
+    }
     if options.real_models {
-        real_models()?;
+        real_models(options.gpu)?;
     }
     Ok(())
 }
@@ -101,7 +105,7 @@ fn dependencies() -> Result<(), String> {
     stage("dependencies", cargo(&["deny", "check", "bans", "licenses", "sources"]))
 }
 
-fn real_models() -> Result<(), String> {
+fn real_models(on_gpu: bool) -> Result<(), String> {
     let script = root().join("scripts/real-models.sh");
     let mut fetch = Command::new(&script);
     fetch.arg("--vocabularies").stderr(std::process::Stdio::inherit());
@@ -115,6 +119,9 @@ fn real_models() -> Result<(), String> {
     let folder = stdout.lines().last().ok_or("real models: the script named no folder")?;
     done("real models: fetch", started);
     let mut command = cargo(&["test", "--release", "-p", "metallic", "--test", "real_models", "--", "--ignored"]);
+    if !on_gpu {
+        command.args(["--skip", "on_a_gpu"]);
+    }
     command.env("METALLIC_TEST_MODELS", folder);
     stage("real models: tests", command)
 }
