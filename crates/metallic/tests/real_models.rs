@@ -187,6 +187,7 @@ fn gemma3_on_the_cpu_is_as_near_the_truth_as_llama_cpp() {
 }
 
 /// The first GPU, or software that plays one, along the shorter prompts.
+#[expect(clippy::print_stderr, reason = "says that nothing was checked")]
 fn the_gpu_is_as_near_the_truth_as_llama_cpp(real: Real) {
     let Some(gpu) = metallic::device::gpus().into_iter().find(|gpu| gpu.missing.is_none()) else {
         eprintln!("no GPU and no software Vulkan here: nothing was checked");

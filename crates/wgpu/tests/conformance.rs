@@ -2,6 +2,8 @@
 //!
 //! Without a device there is nothing to run; `this_machine_has_a_device` is for machines that must have one.
 
+#![expect(clippy::print_stderr, reason = "figures of each device")]
+
 use cpu::ReferenceBackend;
 use metallic_wgpu::{Choice, DeviceInfo, GpuBackend, Variants, devices};
 use testkit::conformance::{Selection, Suite};

@@ -1,5 +1,6 @@
 //! What a pass costs, and what is refused, on each device that this machine has.
 
+#![expect(clippy::print_stderr, reason = "says that nothing was checked")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::sync::Arc;
@@ -118,7 +119,7 @@ fn weights_that_are_missing_or_of_another_size_are_named() {
         }
         match pass(&mut backend, id, &model, (0, 1), &[0]) {
             Err(BackendError::MissingTensor { tensor }) => {
-                assert!(model.program.tensors.iter().any(|t| t.name == tensor))
+                assert!(model.program.tensors.iter().any(|t| t.name == tensor));
             }
             other => panic!("{other:?}"),
         }

@@ -11,7 +11,7 @@ fn doctor() -> Value {
 }
 
 /// Names of devices of a kind that can be used.
-fn usable<'d>(doctor: &'d Value, software: bool) -> Vec<&'d str> {
+fn usable(doctor: &Value, software: bool) -> Vec<&str> {
     let gpus = doctor["gpus"].as_array().unwrap().iter();
     let wanted = gpus.filter(|gpu| gpu["usable"] == true && (gpu["kind"] == "software") == software);
     wanted.map(|gpu| gpu["name"].as_str().unwrap()).collect()
