@@ -37,7 +37,8 @@ struct Report {
     decode_ledger: Vec<LedgerRow>,
     load_ms: f64,
     weight_bytes_per_token: u64,
-    read_gb_s: f64,
+    /// `None` on a GPU, whose own memory is not measured.
+    read_gb_s: Option<f64>,
     peak_rss_bytes: Option<u64>,
     threads: usize,
     backend: &'static str,
@@ -90,7 +91,7 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
         decode_ledger,
         load_ms: milliseconds(loaded.time),
         weight_bytes_per_token: weight_bytes_per_token(loaded.model.program()),
-        read_gb_s: measure_read_gb_s(threads)?,
+        read_gb_s: if backend == "gpu" { None } else { Some(measure_read_gb_s(threads)?) },
         peak_rss_bytes,
         threads,
         backend,
@@ -189,7 +190,7 @@ impl Report {
             "load_ms": self.load_ms,
             "weight_bytes_per_token": self.weight_bytes_per_token,
             "read_gb_s": self.read_gb_s,
-            "read_share": self.decode_gb_s().map(|rate| rate / self.read_gb_s),
+            "read_share": self.decode_gb_s().zip(self.read_gb_s).map(|(rate, read)| rate / read),
             "peak_rss_bytes": self.peak_rss_bytes,
             "threads": self.threads,
             "backend": self.backend,
@@ -216,16 +217,18 @@ impl Report {
         if let Some(bytes) = self.peak_rss_bytes {
             text += &format!(", at most {:.0} MiB of memory", bytes as f64 / f64::from(1 << 20));
         }
-        text += &format!(
-            "\na token reads {:.1} MB of weights; this machine reads {:.1} GB/s with {}",
-            self.weight_bytes_per_token as f64 / 1e6,
-            self.read_gb_s,
-            options::count(self.threads, "thread")
-        );
+        text += &format!("\na token reads {:.1} MB of weights", self.weight_bytes_per_token as f64 / 1e6);
+        if let Some(read) = self.read_gb_s {
+            let threads = options::count(self.threads, "thread");
+            text += &format!("; this machine reads {read:.1} GB/s with {threads}");
+        }
         if let Some(rate) = self.decode_gb_s() {
-            let share = 100.0 * rate / self.read_gb_s;
-            let cached = if share > 100.0 { ": the weights fit the caches" } else { "" };
-            text += &format!("\ndecoding reads {rate:.1} GB/s, {share:.0} % of that{cached}");
+            text += &format!("\ndecoding reads {rate:.1} GB/s");
+            if let Some(read) = self.read_gb_s {
+                let share = 100.0 * rate / read;
+                let cached = if share > 100.0 { ": the weights fit the caches" } else { "" };
+                text += &format!(", {share:.0} % of that{cached}");
+            }
         }
         for (what, ledger) in [("decode", &self.decode_ledger), ("prefill", &self.prefill_ledger)] {
             if !ledger.is_empty() {
