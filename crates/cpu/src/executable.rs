@@ -10,13 +10,13 @@ use program::{
 };
 
 use crate::activations::ActivationBlock;
-use crate::input_check::{InputCheck, InputLimits, check};
 use crate::kernels::Kernels;
 use crate::layout::{GROUP_ROWS, Layout};
 use crate::matrix::{Matrix, Storage, resident_bytes};
 use crate::memory::{Region, Shared, Use};
 use crate::pass::{HEAD_WIDTH_MAX, Pass, PassMemory, pack_rows};
 use crate::pool::Pool;
+use program::input_check::{InputCheck, InputLimits, check};
 
 /// What the steps use a tensor as, and what they use.
 #[derive(Default)]

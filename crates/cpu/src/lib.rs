@@ -9,7 +9,6 @@ mod activations;
 mod arch;
 mod backend;
 mod executable;
-mod input_check;
 #[expect(unsafe_code, reason = "SIMD kernels over raw rows")]
 #[expect(clippy::needless_range_loop, reason = "tiles walk several small arrays by one index, and unroll")]
 mod kernels;

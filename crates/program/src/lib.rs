@@ -9,6 +9,7 @@ pub mod builder;
 pub mod cost;
 pub mod describe;
 pub mod input;
+pub mod input_check;
 pub mod program;
 pub mod step;
 pub mod sums;

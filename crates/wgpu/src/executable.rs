@@ -11,12 +11,12 @@ use crate::buffers::Buffers;
 use crate::chain::{Chain, Chooser};
 use crate::clock::Clock;
 use crate::device::{Gpu, NAME};
-use crate::input_check::{InputCheck, InputLimits, check};
 use crate::kv::KvPool;
 use crate::lower::{Lowering, UnitDispatches};
 use crate::pass::{PassWords, Recorder, Shape, units_of};
 use crate::read::Reader;
 use crate::weights::Weights;
+use program::input_check::{InputCheck, InputLimits, check};
 
 /// See the module.
 pub(crate) struct Executable {

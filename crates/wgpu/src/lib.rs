@@ -14,7 +14,6 @@ mod device;
 mod executable;
 #[expect(unsafe_code, reason = "asks Vulkan what wgpu does not tell")]
 mod heaps;
-mod input_check;
 mod kv;
 mod lower;
 mod lowering_check;

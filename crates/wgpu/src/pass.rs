@@ -7,9 +7,9 @@ use crate::chain::Chooser;
 use crate::clock::Clock;
 use crate::device::Gpu;
 use crate::executable::Counters;
-use crate::input_check::check;
 use crate::lower::{Grid, UnitDispatches, When};
 use crate::shader::{FEW_ROWS, Kernels};
+use program::input_check::check;
 
 /// Positions of a row that one workgroup attends to before they are split; `argmax.wgsl` counts alike.
 const SPLIT_POSITIONS: usize = 256;

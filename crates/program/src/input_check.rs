@@ -1,19 +1,26 @@
-//! Refuses passes that break a promise, before anything is computed: what the unsafe code of a pass relies on.
+//! Refuses passes that break a promise, before anything is computed: what unsafe code and unchecked shaders rely on.
 
-use program::{BackendError, PAGE_ROWS, PassInput, Segment};
+use crate::backend::{BackendError, Segment};
+use crate::input::{PAGE_ROWS, PassInput};
 
 /// What the numbers of a pass must stay within.
-pub(crate) struct InputLimits {
-    pub(crate) rows: usize,
-    pub(crate) logit_rows: usize,
-    pub(crate) layers: usize,
-    pub(crate) vocabulary: usize,
-    pub(crate) pages: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct InputLimits {
+    /// Rows of a pass.
+    pub rows: usize,
+    /// Rows of a pass that want logits.
+    pub logit_rows: usize,
+    /// Layers of the program.
+    pub layers: usize,
+    /// Token ids.
+    pub vocabulary: usize,
+    /// Pages of the pool.
+    pub pages: usize,
 }
 
 /// Checks inputs; keeps its memory from pass to pass.
-#[derive(Default)]
-pub(crate) struct InputCheck {
+#[derive(Debug, Default)]
+pub struct InputCheck {
     /// For each page, the sequence that writes it and the page's place in that sequence's table.
     writers: Vec<Option<(u32, usize)>>,
     /// For each page table, the lowest position that its next row may have.
@@ -21,7 +28,8 @@ pub(crate) struct InputCheck {
 }
 
 impl InputCheck {
-    pub(crate) fn check(
+    /// Refuses a pass that breaks a promise.
+    pub fn check(
         &mut self,
         segment: &Segment,
         input: &PassInput<'_>,
@@ -89,6 +97,6 @@ fn check_row(input: &PassInput<'_>, row: usize, limits: &InputLimits) -> Result<
 }
 
 /// `value` must not be over `limit`.
-pub(crate) fn check(what: &'static str, value: u64, limit: u64) -> Result<(), BackendError> {
+pub fn check(what: &'static str, value: u64, limit: u64) -> Result<(), BackendError> {
     if value > limit { Err(BackendError::InvalidPass { what, value, limit }) } else { Ok(()) }
 }
