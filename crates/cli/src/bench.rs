@@ -135,7 +135,8 @@ fn measure_decode(engine: &mut Engine, count: usize) -> Result<Option<f64>, Erro
     let started = Instant::now();
     while done < count {
         let burst = (count - done).min(DECODE_BURST);
-        let outcome = engine.greedy(&mut sequence, token, burst);
+        let ahead = (count - done - burst).min(DECODE_BURST);
+        let outcome = engine.greedy(&mut sequence, token, burst, ahead);
         match outcome {
             Ok(Some(tokens)) => token = tokens[tokens.len() - 1],
             Ok(None) => return measure(engine, count, 1),

@@ -272,7 +272,8 @@ pub trait Backend: Send {
 
     /// Runs `count` passes of one row, each but the first on the token with the highest logit of the one before (the
     /// first of equals), and returns the `count` tokens found. `input` is the first pass; its page table holds the
-    /// positions of all of them, and where it holds more, further passes may be computed ahead.
+    /// positions of all of them, and where it holds more, up to `ahead` further passes may be computed meanwhile: as many
+    /// as the caller is likely to ask for next.
     ///
     /// `None` where the backend does not choose tokens itself; then nothing was done.
     fn greedy(
@@ -280,6 +281,7 @@ pub trait Backend: Send {
         _executable: ExecutableId,
         _input: &PassInput<'_>,
         _count: usize,
+        _ahead: usize,
     ) -> Result<Option<Vec<u32>>, BackendError> {
         Ok(None)
     }

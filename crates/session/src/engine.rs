@@ -259,13 +259,14 @@ impl Engine {
         sequence: &mut Sequence,
         token: u32,
         count: usize,
+        ahead: usize,
     ) -> Result<Option<Vec<u32>>, SessionError> {
         self.check(sequence, &[token])?;
         let start = sequence.len();
         let count = count.clamp(1, self.context() - start);
         self.pages.grow(&mut sequence.pages, start + count)?;
         // Room to compute ahead is welcome, not needed.
-        let _ = self.pages.grow(&mut sequence.pages, (start + 2 * count).min(self.context()));
+        let _ = self.pages.grow(&mut sequence.pages, (start + count + ahead).min(self.context()));
         let input = PassInput {
             tokens: &[token],
             positions: &[u32::try_from(start).unwrap_or(u32::MAX)],
@@ -273,7 +274,7 @@ impl Engine {
             page_tables: std::slice::from_ref(&sequence.pages),
             logit_rows: &[0],
         };
-        let found = self.backend.greedy(self.executable, &input, count);
+        let found = self.backend.greedy(self.executable, &input, count, ahead);
         match &found {
             Ok(Some(tokens)) => {
                 sequence.tokens.push(token);

@@ -221,7 +221,8 @@ impl<'e> Generation<'e> {
         let before = self.sequence.len();
         let count = self.burst.min(wanted).min(self.engine.context() - before);
         let started = Instant::now();
-        let Some(tokens) = self.engine.greedy(self.sequence, token, count)? else {
+        let ahead = (wanted - count).min(BURST_TOKENS_MAX);
+        let Some(tokens) = self.engine.greedy(self.sequence, token, count, ahead)? else {
             self.choose_on_device = false;
             return Ok(false);
         };

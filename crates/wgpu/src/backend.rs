@@ -144,8 +144,9 @@ impl Backend for GpuBackend {
         executable: ExecutableId,
         input: &PassInput<'_>,
         count: usize,
+        ahead: usize,
     ) -> Result<Option<Vec<u32>>, BackendError> {
-        self.executable(executable)?.greedy(input, count).map(Some)
+        self.executable(executable)?.greedy(input, count, ahead).map(Some)
     }
 
     fn keep_ledger(&mut self, keep: bool) -> Result<(), BackendError> {

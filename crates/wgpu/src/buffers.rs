@@ -1,4 +1,4 @@
-//! Activation buffers, and small buffers of parameters.
+//! Activation buffers.
 
 use program::{BackendError, Buffer, Program, RowBucket};
 use wgpu::BufferUsages;
@@ -12,6 +12,9 @@ pub(crate) const HEADER: usize = 4;
 
 /// Splits of one row's positions at most.
 pub(crate) const SPLITS_MAX: usize = 32;
+
+/// Outputs that a workgroup of `matvec.wgsl` makes: a block of `encode.wgsl`.
+pub(crate) const BLOCK: usize = 8;
 
 /// Rows of a tile of `attention_tiles.wgsl`.
 const TILE_ROWS: usize = 16;
@@ -89,7 +92,7 @@ impl Buffers {
         let partials = heads.max().unwrap_or(0) * SPLITS_MAX * FEW_ROWS.min(rows);
         let few = inputs.map(|width| {
             let units = units_of(width);
-            (units, width.div_ceil(UNIT))
+            (units, width.div_ceil(BLOCK))
         });
         let make_few = |(units, sum_count): (usize, usize)| {
             let sums = FEW_ROWS * units * UNIT;
@@ -143,11 +146,4 @@ impl Buffers {
 /// Page indices that a pass may carry: each row's own sequence at the model's whole context.
 pub(crate) fn pages_max(program: &Program, bucket: RowBucket) -> usize {
     program.sizes.context.div_ceil(program::PAGE_ROWS).max(64) * bucket.rows.min(FEW_ROWS) + bucket.rows
-}
-
-/// A buffer of parameters for one kernel.
-pub(crate) fn parameters(gpu: &Gpu, words: &[u32]) -> Result<wgpu::Buffer, BackendError> {
-    let buffer = gpu.buffer("parameters", 4 * words.len() as u64, BufferUsages::UNIFORM | BufferUsages::COPY_DST)?;
-    gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(words));
-    Ok(buffer)
 }

@@ -36,13 +36,14 @@ impl Chooser {
         let capacity = kv.page_count * program::PAGE_ROWS + 1;
         let chosen = gpu.buffer("chosen tokens", 4 * (capacity as u64 + 1), usage)?;
         let best = gpu.buffer("largest logits", 8 * u64::from(SHARES), usage)?;
+        let bound = [&buffers.pass, &buffers.logits, &best, &chosen].map(wgpu::Buffer::as_entire_buffer_binding);
         let mut kernel = |last: bool| {
             let source = Source::new("argmax", ARGMAX, &["argmax.wgsl"])
                 .flag("LAST", last)
                 .count("VOCABULARY", program.sizes.vocabulary)
                 .count("ROWS_MAX", rows_max);
             let id = kernels.kernel(gpu, source);
-            (id, kernels.bind(gpu, id, &[&buffers.pass, &buffers.logits, &best, &chosen]))
+            (id, kernels.bind(gpu, id, &bound))
         };
         let (first, last) = (kernel(false), kernel(true));
         Ok(Chooser { first, last, chosen, capacity })
@@ -58,11 +59,13 @@ impl Chooser {
     }
 }
 
-/// Passes under way whose tokens were not read yet.
+/// Passes under way, and tokens that nobody has taken yet.
 pub(crate) struct Chain {
-    /// Position and token of the first pass that was not read.
+    /// Position and token of the first pass whose token was not taken.
     pub(crate) position: u32,
     token: u32,
+    /// Tokens that were read.
+    ready: VecDeque<u32>,
     /// Pages of the sequence as far as passes were submitted.
     pages: Vec<u32>,
     /// Pages of the sequence that the GPU knows.
@@ -83,13 +86,34 @@ impl Chain {
     /// A chain that begins with a pass that is written already.
     pub(crate) fn begin(gpu: &Gpu, chooser: &Chooser, position: u32, token: u32, known_pages: &[u32]) -> Chain {
         gpu.queue.write_buffer(&chooser.chosen, 0, &[0; 4]);
-        let (pages, batches, spare) = (Vec::new(), VecDeque::new(), Vec::new());
-        Chain { position, token, pages, known_pages: known_pages.to_vec(), batches, submitted: 0, spare }
+        Chain {
+            position,
+            token,
+            ready: VecDeque::new(),
+            pages: Vec::new(),
+            known_pages: known_pages.to_vec(),
+            batches: VecDeque::new(),
+            submitted: 0,
+            spare: Vec::new(),
+        }
     }
 
-    /// Passes submitted and not read.
+    /// Passes submitted whose tokens were not taken.
     pub(crate) fn ahead(&self) -> usize {
-        self.batches.iter().map(|batch| batch.count).sum()
+        self.ready.len() + self.batches.iter().map(|batch| batch.count).sum::<usize>()
+    }
+
+    /// Tokens that were read and not taken.
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Takes `count` tokens, which are ready.
+    pub(crate) fn take(&mut self, count: usize) -> Vec<u32> {
+        let tokens: Vec<u32> = self.ready.drain(..count).collect();
+        self.position += count as u32;
+        self.token = tokens.last().copied().unwrap_or(self.token);
+        tokens
     }
 
     /// Whether this chain goes on with `token` at `position` on these pages.
@@ -102,12 +126,12 @@ impl Chain {
         self.submitted + count < chooser.capacity
     }
 
-    /// Submits the `count` passes in `encoder`, which write no page but these; their tokens will be read later.
+    /// Submits `count` passes, which write no page but these; their tokens will be read later.
     pub(crate) fn submit(
         &mut self,
         gpu: &Gpu,
         chooser: &Chooser,
-        mut encoder: wgpu::CommandEncoder,
+        mut commands: Vec<wgpu::CommandBuffer>,
         count: usize,
         pages: &[u32],
     ) -> Result<(), BackendError> {
@@ -116,8 +140,10 @@ impl Chain {
             Some(index) => self.spare.swap_remove(index),
             None => gpu.buffer("tokens read back", bytes.max(64), BufferUsages::MAP_READ | BufferUsages::COPY_DST)?,
         };
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
         encoder.copy_buffer_to_buffer(&chooser.chosen, 4 * (1 + self.submitted as u64), &staging, 0, bytes);
-        let index = gpu.queue.submit([encoder.finish()]);
+        commands.push(encoder.finish());
+        let index = gpu.queue.submit(commands);
         staging.slice(..bytes).map_async(wgpu::MapMode::Read, |_| {});
         self.submitted += count;
         self.pages = pages.to_vec();
@@ -125,8 +151,8 @@ impl Chain {
         Ok(())
     }
 
-    /// Waits for the oldest passes and appends their tokens.
-    pub(crate) fn read(&mut self, gpu: &Gpu, tokens: &mut Vec<u32>) -> Result<(), BackendError> {
+    /// Waits for the oldest passes and reads their tokens.
+    pub(crate) fn read(&mut self, gpu: &Gpu) -> Result<(), BackendError> {
         let Some(Batch { count, staging, index }) = self.batches.pop_front() else { return Ok(()) };
         let waited = gpu.device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None });
         gpu.check()?;
@@ -135,12 +161,10 @@ impl Chain {
             let mapped =
                 staging.slice(..4 * count as u64).get_mapped_range().map_err(|error| lost(error.to_string()))?;
             let words = mapped.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
-            tokens.extend(words);
+            self.ready.extend(words);
         }
         staging.unmap();
         self.spare.push(staging);
-        self.position += count as u32;
-        self.token = tokens.last().copied().unwrap_or(self.token);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use program::BackendError;
 use wgpu::{BufferUsages, Features};
 
 use crate::heaps::memory_bytes;
-use crate::shader::Kernels;
+use crate::shader::{Kernels, PARAMETER_BYTES};
 
 pub(crate) const NAME: &str = "gpu";
 
@@ -109,8 +109,12 @@ fn rank(kind: DeviceKind) -> u32 {
 
 fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
     let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
-    let missing = [(Features::SUBGROUP, "its driver offers no subgroup operations")];
-    let missing = missing.iter().find(|(feature, _)| !features.contains(*feature)).map(|(_, reason)| *reason);
+    let immediates = features.contains(Features::IMMEDIATES) && limits.max_immediate_size >= PARAMETER_BYTES;
+    let needed = [
+        (features.contains(Features::SUBGROUP), "its driver offers no subgroup operations"),
+        (immediates, "its driver takes no parameters of 128 bytes along with commands"),
+    ];
+    let missing = needed.iter().find(|(offered, _)| !offered).map(|(_, reason)| *reason);
     DeviceInfo {
         name: info.name.clone(),
         api: format!("{:?}", info.backend),
@@ -274,7 +278,8 @@ pub(crate) fn lost(reason: String) -> BackendError {
 }
 
 fn wanted_features(offered: Features, info: &DeviceInfo) -> Features {
-    let mut wanted = Features::SUBGROUP | Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+    let mut wanted =
+        Features::SUBGROUP | Features::IMMEDIATES | Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_PASSES;
     if info.matrix_units {
         wanted |= Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP_BARRIER;
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
 
 use program::{
     BackendError, Buffer, KvPlan, LedgerRow, PassInput, Program, RowBucket, Segment, Step, TensorBytes, TensorIndex,
@@ -121,9 +122,10 @@ impl Executable {
         pool.kv.fill_rotations(&self.gpu, last);
         let shape = self.words.write(&self.gpu, &self.buffers, input)?;
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
-        let mut recorder = Recorder::new(&self.gpu, &pool.units, self.clock.as_mut());
-        recorder.pass(&mut encoder, &units, &[shape], None);
-        self.counters += recorder.finish();
+        let kernels = self.gpu.kernels();
+        let recorder = Recorder::new(&self.gpu, &kernels, &pool.units, &units, None, shape);
+        self.counters += recorder.record(&mut encoder, &[shape], self.clock.as_mut());
+        drop(kernels);
         if let Some(clock) = &self.clock {
             clock.resolve(&mut encoder);
         }
@@ -137,7 +139,12 @@ impl Executable {
     }
 
     /// See [`program::Backend::greedy`].
-    pub(crate) fn greedy(&mut self, input: &PassInput<'_>, count: usize) -> Result<Vec<u32>, BackendError> {
+    pub(crate) fn greedy(
+        &mut self,
+        input: &PassInput<'_>,
+        count: usize,
+        ahead: usize,
+    ) -> Result<Vec<u32>, BackendError> {
         check("rows of a pass that goes on by itself", input.rows() as u64, 1)?;
         let units = self.check(&Segment::whole(&self.program), input)?;
         check("passes", 1, count as u64)?;
@@ -155,32 +162,26 @@ impl Executable {
         // The sequence may have grown since.
         self.words.write_further_pages(&self.gpu, &self.buffers, &chain.known_pages, pages)?;
         chain.known_pages = pages.to_vec();
-        let mut tokens = Vec::with_capacity(count);
-        while tokens.len() < count {
-            let missing = (count - tokens.len()).saturating_sub(chain.ahead());
-            for more in [missing, count] {
+        // A ledger waits for each submission.
+        let most = count + if self.clock.is_some() { 0 } else { ahead };
+        while chain.ready() < count {
+            // Each submission is as long as what is under way, so that the device begins soon and then never waits.
+            while chain.ahead() < most {
                 let first = chain.position as usize + chain.ahead();
-                let enough = chain.ahead() >= 2 * count || (more != missing && self.clock.is_some());
-                if more == 0 || enough || first + more > limit || !chain.has_room(&pool.chooser, more) {
-                    continue;
+                let under_way = chain.ahead() - chain.ready();
+                let more = under_way.clamp(1, count).min(most - chain.ahead()).min(limit - first);
+                if more == 0 || !chain.has_room(&pool.chooser, more) {
+                    break;
                 }
                 pool.kv.fill_rotations(&self.gpu, first + more);
                 let shapes: Vec<Shape> = (first..first + more).map(Shape::single).collect();
-                let descriptor = wgpu::CommandEncoderDescriptor { label: None };
-                let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
-                let mut recorder = Recorder::new(&self.gpu, &pool.units, self.clock.as_mut());
-                recorder.pass(&mut encoder, &units, &shapes, Some(&pool.chooser));
-                self.counters += recorder.finish();
-                if let Some(clock) = &self.clock {
-                    clock.resolve(&mut encoder);
-                }
-                chain.submit(
-                    &self.gpu,
-                    &pool.chooser,
-                    encoder,
-                    more,
-                    &pages[..(first + more).div_ceil(program::PAGE_ROWS)],
-                )?;
+                let kernels = self.gpu.kernels();
+                let recorder = Recorder::new(&self.gpu, &kernels, &pool.units, &units, Some(&pool.chooser), shapes[0]);
+                let (commands, counters) = record_passes(&self.gpu, recorder, &shapes, self.clock.as_mut());
+                drop(kernels);
+                self.counters += counters;
+                let known = &pages[..(first + more).div_ceil(program::PAGE_ROWS)];
+                chain.submit(&self.gpu, &pool.chooser, commands, more, known)?;
                 self.counters.submits += 1;
                 if let Some(clock) = &mut self.clock {
                     clock.read(&self.gpu)?;
@@ -189,8 +190,9 @@ impl Executable {
                     }
                 }
             }
-            chain.read(&self.gpu, &mut tokens)?;
+            chain.read(&self.gpu)?;
         }
+        let tokens = chain.take(count);
         let vocabulary = self.program.sizes.vocabulary as u64;
         tokens
             .iter()
@@ -245,6 +247,54 @@ impl Executable {
         }
         Ok(units)
     }
+}
+
+/// Passes that a thread records at least.
+const PASSES_PER_THREAD: usize = 2;
+
+/// Threads that record at most. A pass takes about as long to record as a small model takes to run it.
+const RECORDING_THREADS: usize = 4;
+
+/// Records passes that follow each other, on several threads where there are many.
+fn record_passes(
+    gpu: &Gpu,
+    recorder: Recorder<'_>,
+    shapes: &[Shape],
+    clock: Option<&mut Clock>,
+) -> (Vec<wgpu::CommandBuffer>, Counters) {
+    let one = |shapes: &[Shape], clock: Option<&mut Clock>| {
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        let (resolves, counters) = match clock {
+            None => (None, recorder.record(&mut encoder, shapes, None)),
+            Some(clock) => {
+                let counters = recorder.record(&mut encoder, shapes, Some(clock));
+                (Some(clock), counters)
+            }
+        };
+        if let Some(clock) = resolves {
+            clock.resolve(&mut encoder);
+        }
+        (encoder.finish(), counters)
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = (shapes.len() / PASSES_PER_THREAD).min(RECORDING_THREADS).min(cores);
+    if clock.is_some() || threads < 2 {
+        let (commands, counters) = one(shapes, clock);
+        return (vec![commands], counters);
+    }
+    thread::scope(|scope| {
+        let mut shares = shapes.chunks(shapes.len().div_ceil(threads));
+        let mine = shares.next().unwrap_or_default();
+        let others: Vec<_> = shares.map(|share| scope.spawn(move || one(share, None))).collect();
+        let mut recorded = vec![one(mine, None)];
+        recorded.extend(others.into_iter().map(|other| other.join().expect("recording does not panic")));
+        let mut all = Counters::default();
+        let commands = recorded.into_iter().map(|(commands, counters)| {
+            all += counters;
+            commands
+        });
+        (commands.collect(), all)
+    })
 }
 
 impl std::ops::AddAssign for Counters {

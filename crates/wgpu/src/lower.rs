@@ -23,6 +23,8 @@ pub(crate) struct Dispatch {
     pub(crate) step: &'static str,
     pub(crate) kernel: KernelId,
     pub(crate) bind: wgpu::BindGroup,
+    /// Parameters, which travel with the commands; none where the kernel has constants instead.
+    pub(crate) words: Box<[u32]>,
     pub(crate) grid: Grid,
     pub(crate) when: When,
 }
@@ -86,9 +88,6 @@ pub(crate) enum Form {
     Halves,
 }
 
-/// Outputs that a workgroup of `matvec.wgsl` makes where another step reads them in blocks.
-const BLOCK_ROWS: usize = 32;
-
 const NONE: u32 = u32::MAX;
 
 /// Lowers one unit after the other.
@@ -106,12 +105,21 @@ pub(crate) struct Lowering<'a> {
 /// A step with its neighbours in the order of the whole program.
 struct Place<'p> {
     unit: &'p Unit,
-    /// Index of the layer; meaningless elsewhere.
-    layer: usize,
+    /// Number of the unit among prologue, layers and epilogue.
+    number: usize,
     name: &'static str,
     step: &'p Step,
     before: Option<(&'p Unit, &'p Step)>,
     after: Option<(&'p Unit, &'p Step)>,
+    /// Number of the unit of the step after.
+    number_after: usize,
+}
+
+impl Place<'_> {
+    /// Index of the layer; meaningless elsewhere.
+    fn layer(&self) -> usize {
+        self.number.saturating_sub(1)
+    }
 }
 
 impl Lowering<'_> {
@@ -131,11 +139,12 @@ impl Lowering<'_> {
                 |at: Option<usize>| at.and_then(|at| steps.get(at)).map(|(_, unit, _, step)| (*unit, *step));
             let place = Place {
                 unit,
-                layer: index.saturating_sub(1),
+                number: *index,
                 name,
                 step,
                 before: neighbour(position.checked_sub(1)),
                 after: neighbour(Some(position + 1)),
+                number_after: steps.get(position + 1).map_or(*index, |(index, ..)| *index),
             };
             self.step(&place, &mut units[*index])?;
         }
@@ -156,10 +165,17 @@ impl Lowering<'_> {
         }
     }
 
-    fn dispatch(&mut self, step: &'static str, source: Source, buffers: &[&wgpu::Buffer], grid: Grid) -> Dispatch {
+    fn dispatch(
+        &mut self,
+        step: &'static str,
+        source: Source,
+        words: &[u32],
+        buffers: &[wgpu::BufferBinding<'_>],
+        grid: Grid,
+    ) -> Dispatch {
         let kernel = self.kernels.kernel(self.gpu, source);
         let bind = self.kernels.bind(self.gpu, kernel, buffers);
-        Dispatch { step, kernel, bind, grid, when: When::Always }
+        Dispatch { step, kernel, bind, words: words.into(), grid, when: When::Always }
     }
 
     /// What the products of a step read.
@@ -182,13 +198,23 @@ impl Lowering<'_> {
         place.after.map_or(Form::Nothing, |(unit, step)| self.form(unit, step))
     }
 
-    fn bias(&self, unit: &Unit, projection: &Projection) -> u32 {
-        projection.bias.map_or(NONE, |slot| self.weights.vector(index(unit, slot)))
+    fn bias(&self, place: &Place<'_>, projection: &Projection) -> u32 {
+        projection.bias.map_or(NONE, |slot| self.vector(place, slot))
+    }
+
+    /// Where a vector of the unit starts, for kernels of that unit.
+    fn vector(&self, place: &Place<'_>, slot: Slot) -> u32 {
+        self.weights.vector(place.number, (place.number, index(place.unit, slot)))
     }
 
     fn unsupported(&self, place: &Place<'_>, what: &'static str) -> BackendError {
         BackendError::Unsupported { backend: NAME, step: format!("{}.{}", place.unit.name, place.name), format: what }
     }
+}
+
+/// A buffer as a kernel sees all of it.
+fn whole(buffer: &wgpu::Buffer) -> wgpu::BufferBinding<'_> {
+    buffer.as_entire_buffer_binding()
 }
 
 fn index(unit: &Unit, slot: Slot) -> program::TensorIndex {
@@ -207,14 +233,14 @@ fn norm_of(step: &Step) -> Option<&Norm> {
 /// Whether the first of two steps writes the second's inputs along with the hidden rows.
 fn handed_on(program: &Program, first: Option<(&Unit, &Step)>, second: Option<(&Unit, &Step)>) -> bool {
     let (Some((_, Step::LinearAdd(first))), Some((_, second))) = (first, second) else { return false };
-    first.post_norm.is_none() && norm_of(second).is_some() && program.sizes.hidden.is_multiple_of(BLOCK_ROWS)
+    first.post_norm.is_none() && norm_of(second).is_some() && program.sizes.hidden.is_multiple_of(UNIT)
 }
 
 /// Whether the step before writes the inputs of `step`.
 fn feeds(before: Option<(&Unit, &Step)>, step: &LinearAdd) -> bool {
     match before {
         Some((_, Step::NormGatedLinear(before))) => {
-            step.input == Buffer::Gated && before.gate.outputs.is_multiple_of(BLOCK_ROWS)
+            step.input == Buffer::Gated && before.gate.outputs.is_multiple_of(UNIT)
         }
         Some((_, Step::Attention(before))) => step.input == Buffer::Attention && before.head_width.is_multiple_of(UNIT),
         _ => false,

@@ -7,7 +7,7 @@ use crate::chain::Chooser;
 use crate::clock::Clock;
 use crate::device::Gpu;
 use crate::executable::Counters;
-use crate::lower::{Grid, UnitDispatches, When};
+use crate::lower::{Dispatch, Grid, UnitDispatches, When};
 use crate::shader::{FEW_ROWS, Kernels};
 use program::input_check::check;
 
@@ -149,69 +149,84 @@ impl PassWords {
     }
 }
 
-/// Records passes into one compute pass of a submission.
+/// Records passes of units, in order.
+#[derive(Clone, Copy)]
 pub(crate) struct Recorder<'a> {
     gpu: &'a Gpu,
+    kernels: &'a Kernels,
     units: &'a [UnitDispatches],
-    clock: Option<&'a mut Clock>,
-    counters: Counters,
+    /// Indices among `units`.
+    chosen: &'a [usize],
+    /// With it, each pass chooses the token of the next.
+    chooser: Option<&'a Chooser>,
 }
 
 impl<'a> Recorder<'a> {
-    pub(crate) fn new(gpu: &'a Gpu, units: &'a [UnitDispatches], clock: Option<&'a mut Clock>) -> Recorder<'a> {
-        Recorder { gpu, units, clock, counters: Counters::default() }
+    /// Makes the pipelines that passes of `shape` need and that there are not yet, on all cores.
+    pub(crate) fn new(
+        gpu: &'a Gpu,
+        kernels: &'a Kernels,
+        units: &'a [UnitDispatches],
+        chosen: &'a [usize],
+        chooser: Option<&'a Chooser>,
+        shape: Shape,
+    ) -> Recorder<'a> {
+        let recorder = Recorder { gpu, kernels, units, chosen, chooser };
+        kernels.make(gpu, recorder.dispatches(shape).map(|(_, rows, dispatch)| (dispatch.kernel, rows)));
+        recorder
     }
 
-    /// Records a pass of `units` for each shape; with a chooser, each pass chooses the token of the next.
-    pub(crate) fn pass(
-        &mut self,
+    /// Records a pass for each shape into one compute pass.
+    pub(crate) fn record(
+        self,
         encoder: &mut wgpu::CommandEncoder,
-        units: &[usize],
         shapes: &[Shape],
-        chooser: Option<&Chooser>,
-    ) {
-        let kernels = self.gpu.kernels();
+        mut clock: Option<&mut Clock>,
+    ) -> Counters {
+        let mut counters = Counters::default();
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
-        if let Some(clock) = &mut self.clock {
+        if let Some(clock) = &mut clock {
             clock.stamp(&mut pass, "");
         }
         for shape in shapes {
-            for unit in units {
-                self.unit(&mut pass, &kernels, *unit, *shape);
+            for (unit, rows, dispatch) in self.dispatches(*shape) {
+                let (x, y, z) = workgroups(dispatch.grid, *shape);
+                pass.set_pipeline(self.kernels.pipeline(self.gpu, dispatch.kernel, rows));
+                pass.set_bind_group(0, &dispatch.bind, &[]);
+                if !dispatch.words.is_empty() {
+                    pass.set_immediates(0, bytemuck::cast_slice(&dispatch.words));
+                }
+                pass.dispatch_workgroups(x, y, z);
+                if let Some(clock) = &mut clock {
+                    clock.stamp(&mut pass, dispatch.step);
+                }
+                counters.dispatches += 1;
+                counters.layer_dispatches += u64::from(unit > 0 && unit + 1 < self.units.len());
             }
-            if let Some(chooser) = chooser {
-                chooser.record(self.gpu, &kernels, &mut pass);
-                if let Some(clock) = &mut self.clock {
+            if let Some(chooser) = self.chooser {
+                chooser.record(self.gpu, self.kernels, &mut pass);
+                if let Some(clock) = &mut clock {
                     clock.stamp(&mut pass, "choose");
                 }
             }
-            self.counters.passes += 1;
+            counters.passes += 1;
         }
+        counters
     }
 
-    pub(crate) fn finish(self) -> Counters {
-        self.counters
-    }
-
-    fn unit(&mut self, pass: &mut wgpu::ComputePass<'_>, kernels: &Kernels, unit: usize, shape: Shape) {
-        let is_epilogue = unit + 1 == self.units.len();
-        let rows = if is_epilogue { shape.logit_rows } else { shape.rows };
-        if rows == 0 {
-            return;
-        }
-        let dispatches = &self.units[unit];
-        let list = if rows <= FEW_ROWS { &dispatches.few } else { &dispatches.many };
-        for dispatch in list.iter().filter(|dispatch| applies(dispatch.when, shape)) {
-            let (x, y, z) = workgroups(dispatch.grid, shape);
-            pass.set_pipeline(kernels.pipeline(self.gpu, dispatch.kernel, rows));
-            pass.set_bind_group(0, &dispatch.bind, &[]);
-            pass.dispatch_workgroups(x, y, z);
-            if let Some(clock) = &mut self.clock {
-                clock.stamp(pass, dispatch.step);
-            }
-            self.counters.dispatches += 1;
-            self.counters.layer_dispatches += u64::from(unit > 0 && !is_epilogue);
-        }
+    /// Dispatches of a pass with their units and rows.
+    fn dispatches(self, shape: Shape) -> impl Iterator<Item = (usize, usize, &'a Dispatch)> {
+        let (units, chosen) = (self.units, self.chosen);
+        chosen.iter().flat_map(move |unit| {
+            let rows = if unit + 1 == units.len() { shape.logit_rows } else { shape.rows };
+            let list: &[Dispatch] = match rows {
+                0 => &[],
+                1..=FEW_ROWS => &units[*unit].few,
+                _ => &units[*unit].many,
+            };
+            let list = list.iter().filter(move |dispatch| applies(dispatch.when, shape));
+            list.map(move |dispatch| (*unit, rows, dispatch))
+        })
     }
 }
 

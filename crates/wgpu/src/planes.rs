@@ -66,7 +66,7 @@ impl Layout {
             Format::F32 => layout("f32", false, [(128, 1), NONE, NONE, NONE], split_numbers::<4>),
             Format::F16 => layout("f16", false, [(64, 1), NONE, NONE, NONE], split_numbers::<2>),
             Format::BF16 => layout("bf16", false, [(64, 1), NONE, NONE, NONE], split_numbers::<2>),
-            Format::Q8_0 => layout("q8_0", true, [(32, 1), NONE, (2, 1), NONE], split_q8_0),
+            Format::Q8_0 => layout("q8_0", true, [(16, 1), (16, 1), (2, 1), NONE], split_q8_0),
             Format::Q4_0 => layout("q4_0", true, [(16, 1), NONE, (2, 1), NONE], split_q4_0),
             Format::Q4_1 => layout("q4_1", true, [(16, 1), NONE, (4, 1), NONE], split_q4_1),
             Format::Q5_0 => layout("q5_0", true, [(16, 1), (4, 1), (2, 1), NONE], split_q5_0),
@@ -104,10 +104,13 @@ fn blocks<B: Pod>(rows: &[u8]) -> &[B] {
     cast_slice(rows)
 }
 
-fn split_q8_0(rows: &[u8], _: usize, [codes, _, scales, _]: [&mut [u8]; PLANES]) {
-    let outputs = codes.as_chunks_mut::<32>().0.iter_mut().zip(scales.as_chunks_mut::<2>().0);
-    for (block, (codes, scale)) in blocks::<BlockQ8_0>(rows).iter().zip(outputs) {
-        codes.copy_from_slice(cast_slice(&block.codes));
+fn split_q8_0(rows: &[u8], _: usize, [low, high, scales, _]: [&mut [u8]; PLANES]) {
+    let (low, high) = (low.as_chunks_mut::<16>().0, high.as_chunks_mut::<16>().0);
+    let outputs = low.iter_mut().zip(high).zip(scales.as_chunks_mut::<2>().0);
+    for (block, ((low, high), scale)) in blocks::<BlockQ8_0>(rows).iter().zip(outputs) {
+        let (first, second) = cast_slice(&block.codes).split_at(16);
+        low.copy_from_slice(first);
+        high.copy_from_slice(second);
         *scale = block.d.0;
     }
 }

@@ -3,9 +3,11 @@
 //! Sizes that shape loops and arrays are constants in front of the source; nothing else of a shader is generated but the
 //! choice of a format's function.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use crate::device::Gpu;
 use crate::planes::Layout;
@@ -20,8 +22,8 @@ pub(crate) struct Source {
     /// Constants and format functions in front.
     head: String,
     files: Vec<&'static str>,
-    /// Whether there is one pipeline for each of [`BATCHES`].
-    batched: bool,
+    /// How kernels for few rows share work, where there is one pipeline for each of [`BATCHES`].
+    few: Option<FewRows>,
     /// Whether it uses matrix units.
     matrix_units: bool,
 }
@@ -32,31 +34,50 @@ pub(crate) const BATCHES: [usize; 4] = [1, 2, 4, 8];
 /// Most rows of a pass that those kernels take.
 pub(crate) const FEW_ROWS: usize = BATCHES[BATCHES.len() - 1];
 
+/// How a kernel for few rows shares its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FewRows {
+    /// Outputs of a workgroup.
+    pub(crate) group_rows: usize,
+    /// Outputs that a subgroup makes at a time, and units of 32 inputs that it reads at a time, for one row.
+    pub(crate) single: (usize, usize),
+    /// The same for several rows.
+    pub(crate) several: (usize, usize),
+    /// Subgroups that share a row's inputs.
+    pub(crate) shares: usize,
+}
+
 /// What a kernel does with a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Binding {
     /// The shader has no such binding.
     Absent,
-    Uniform,
     Read,
     Write,
 }
 
-use Binding::{Absent, Read, Uniform, Write as ReadWrite};
+use Binding::{Absent, Read, Write as ReadWrite};
 
-pub(crate) const MATVEC: &[Binding] = &[Read, Read, Uniform, Read, Read, Read, ReadWrite, ReadWrite];
-pub(crate) const GEMM: &[Binding] = &[Read, Read, Uniform, Read, Read, Read, ReadWrite];
-pub(crate) const GEMM_MATRIX_UNITS: &[Binding] = &[Read, Read, Uniform, Read, Read, Read, ReadWrite, Read];
-pub(crate) const EMBED: &[Binding] = &[Read, Read, Uniform, Absent, Read, Absent, ReadWrite];
-pub(crate) const PREPARE: &[Binding] = &[Read, Uniform, Read, Read, ReadWrite, ReadWrite];
-pub(crate) const ROPE_STORE: &[Binding] = &[Read, Uniform, Read, Read, ReadWrite, ReadWrite];
-pub(crate) const ATTENTION_ROWS: &[Binding] =
-    &[Read, Uniform, Read, Read, Read, ReadWrite, ReadWrite, ReadWrite, ReadWrite];
-pub(crate) const ATTENTION_MERGE: &[Binding] =
-    &[Read, Uniform, Absent, Absent, Absent, Absent, ReadWrite, ReadWrite, ReadWrite];
-pub(crate) const ATTENTION_TILES: &[Binding] = &[Read, Uniform, Read, Read, Read, Read, ReadWrite, Read];
+pub(crate) const MATVEC: &[Binding] = &[Read, Read, Read, Read, ReadWrite];
+pub(crate) const MATVEC_HANDING_ON: &[Binding] = &[Read, Read, Read, Read, ReadWrite, ReadWrite];
+pub(crate) const GEMM: &[Binding] = &[Read, Read, Read, Read, ReadWrite];
+pub(crate) const GEMM_MATRIX_UNITS: &[Binding] = &[Read, Read, Read, Read, ReadWrite, Read];
+pub(crate) const EMBED: &[Binding] = &[Read, Absent, Read, Absent, ReadWrite];
+pub(crate) const PREPARE: &[Binding] = &[Read, Read, Read, ReadWrite, ReadWrite];
+pub(crate) const ROPE_STORE: &[Binding] = &[Read, Read, Read, ReadWrite, ReadWrite];
+pub(crate) const ATTENTION_ROWS: &[Binding] = &[Read, Read, Read, Read, ReadWrite, ReadWrite, ReadWrite];
+pub(crate) const ATTENTION_ROWS_SPLIT: &[Binding] = &[Read, Read, Read, Read, ReadWrite, ReadWrite];
+pub(crate) const ATTENTION_MERGE: &[Binding] = &[Read, Absent, Absent, Absent, Absent, ReadWrite, ReadWrite, ReadWrite];
+pub(crate) const ATTENTION_TILES: &[Binding] = &[Read, Read, Read, Read, Read, ReadWrite, Read];
 pub(crate) const ARGMAX: &[Binding] = &[ReadWrite, Read, ReadWrite, ReadWrite];
-pub(crate) const ADD_NORMED: &[Binding] = &[Absent, Uniform, Read, Read, ReadWrite];
+pub(crate) const ADD_NORMED: &[Binding] = &[Read, Read, ReadWrite];
+
+pub(crate) const GEMM_FILES: &[&str] = &["common.wgsl", "one_matrix.wgsl", "outputs.wgsl", "put.wgsl", "gemm.wgsl"];
+pub(crate) const GEMM_MATRIX_UNITS_FILES: &[&str] =
+    &["common.wgsl", "one_matrix.wgsl", "outputs.wgsl", "put.wgsl", "gemm_matrix_units.wgsl"];
+
+/// Bytes of a kernel's parameters at most: what every interface gives.
+pub(crate) const PARAMETER_BYTES: u32 = 128;
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
@@ -75,6 +96,8 @@ files!(
     "common.wgsl",
     "embed.wgsl",
     "encode.wgsl",
+    "finish_head.wgsl",
+    "finish_split.wgsl",
     "formats/bf16.wgsl",
     "formats/f16.wgsl",
     "formats/f32.wgsl",
@@ -91,12 +114,18 @@ files!(
     "formats/q8_0.wgsl",
     "gemm.wgsl",
     "gemm_matrix_units.wgsl",
+    "hand_on_block.wgsl",
+    "hand_on_head.wgsl",
+    "hand_on_nothing.wgsl",
     "heads.wgsl",
     "matvec.wgsl",
     "matvec_codes.wgsl",
     "matvec_values.wgsl",
+    "one_matrix.wgsl",
+    "outputs.wgsl",
     "pass.wgsl",
     "prepare.wgsl",
+    "put.wgsl",
     "rope_store.wgsl",
 );
 
@@ -111,14 +140,14 @@ impl Source {
             bindings,
             head: String::new(),
             files: files.to_vec(),
-            batched: false,
+            few: None,
             matrix_units: false,
         }
     }
 
     /// One pipeline for each of [`BATCHES`], which the shader knows as `BATCH`.
-    pub(crate) fn batched(mut self) -> Source {
-        self.batched = true;
+    pub(crate) fn batched(mut self, few: FewRows) -> Source {
+        self.few = Some(few);
         self
     }
 
@@ -131,6 +160,23 @@ impl Source {
     /// A constant that is a count.
     pub(crate) fn count(mut self, name: &str, value: usize) -> Source {
         let _ = writeln!(self.head, "const {name}: u32 = {value}u;");
+        self
+    }
+
+    /// Several of them.
+    pub(crate) fn counts(self, counts: &[(&str, u32)]) -> Source {
+        counts.iter().fold(self, |source, (name, value)| source.count(name, *value as usize))
+    }
+
+    /// Declarations.
+    pub(crate) fn text_in_front(mut self, text: &str) -> Source {
+        self.head += text;
+        self
+    }
+
+    /// A constant that is a number.
+    pub(crate) fn number(mut self, name: &str, value: f32) -> Source {
+        let _ = writeln!(self.head, "const {name}: f32 = {value:e}f;");
         self
     }
 
@@ -197,12 +243,14 @@ impl Source {
         if self.matrix_units {
             text.push_str("enable f16;\nenable wgpu_cooperative_matrix;\n");
         }
-        if self.batched {
-            // One row of the pass leaves nothing to share between outputs, so more subgroups take one each.
-            let (rows, ahead) = if batch == 1 { (1, 2) } else { (2, 1) };
+        if let Some(few) = self.few {
+            let (rows, ahead) = if batch == 1 { few.single } else { few.several };
             let _ = writeln!(
                 text,
-                "const BATCH: u32 = {batch}u;\nconst ROWS: u32 = {rows}u;\nconst AHEAD: u32 = {ahead}u;"
+                "const BATCH: u32 = {batch}u;\nconst ROWS: u32 = {rows}u;\nconst AHEAD: u32 = {ahead}u;\n\
+                 const THREADS: u32 = {}u;\nconst SHARES: u32 = {}u;",
+                32 * few.group_rows / rows * few.shares,
+                few.shares
             );
         }
         text.push_str(&self.head);
@@ -214,7 +262,7 @@ impl Source {
 
     /// The batches that this source has a pipeline for.
     pub(crate) fn batches(&self) -> &'static [usize] {
-        if self.batched { &BATCHES } else { &BATCHES[..1] }
+        if self.few.is_some() { &BATCHES } else { &BATCHES[..1] }
     }
 }
 
@@ -225,6 +273,14 @@ struct Kernel {
     source: Source,
     layout: Arc<(wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
     pipelines: [OnceLock<wgpu::ComputePipeline>; BATCHES.len()],
+}
+
+impl Kernel {
+    /// Index of the batch for passes of `rows`.
+    fn batch(&self, rows: usize) -> usize {
+        let batches = self.source.batches();
+        batches.iter().position(|batch| rows <= *batch).unwrap_or(batches.len() - 1)
+    }
 }
 
 /// Every kernel of a device; pipelines are made when they are first used.
@@ -254,12 +310,15 @@ impl Kernels {
     }
 
     /// Binds buffers, one for each binding that is not absent, in order.
-    pub(crate) fn bind(&self, gpu: &Gpu, id: KernelId, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+    pub(crate) fn bind(&self, gpu: &Gpu, id: KernelId, buffers: &[wgpu::BufferBinding<'_>]) -> wgpu::BindGroup {
         let kernel = &self.kernels[id];
         let present = (0_u32..).zip(kernel.source.bindings).filter(|(_, binding)| **binding != Absent);
         let entries: Vec<wgpu::BindGroupEntry<'_>> = present
             .zip(buffers)
-            .map(|((binding, _), buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .map(|((binding, _), buffer)| wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(buffer.clone()),
+            })
             .collect();
         gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(&kernel.source.name),
@@ -268,12 +327,34 @@ impl Kernels {
         })
     }
 
+    /// Makes the pipelines of `wanted` kernels, for passes of so many rows, that there are not yet; several at a time, as
+    /// compilers take long.
+    pub(crate) fn make(&self, gpu: &Gpu, wanted: impl Iterator<Item = (KernelId, usize)>) {
+        let missing: Vec<(KernelId, usize)> = wanted
+            .filter(|(id, rows)| self.kernels[*id].pipelines[self.kernels[*id].batch(*rows)].get().is_none())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        let workers = thread::available_parallelism().map_or(1, usize::from).min(missing.len());
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((id, rows)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.pipeline(gpu, *id, *rows);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..workers {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+
     /// The pipeline for passes of at most `rows`, which must be within [`FEW_ROWS`] for a batched kernel.
     pub(crate) fn pipeline(&self, gpu: &Gpu, id: KernelId, rows: usize) -> &wgpu::ComputePipeline {
         let kernel = &self.kernels[id];
-        let batches = kernel.source.batches();
-        let index = batches.iter().position(|batch| rows <= *batch).unwrap_or(batches.len() - 1);
-        kernel.pipelines[index].get_or_init(|| pipeline(gpu, kernel, batches[index]))
+        let index = kernel.batch(rows);
+        kernel.pipelines[index].get_or_init(|| pipeline(gpu, kernel, kernel.source.batches()[index]))
     }
 }
 
@@ -283,7 +364,6 @@ fn pipeline_layout(gpu: &Gpu, bindings: &[Binding]) -> (wgpu::BindGroupLayout, w
         visibility: wgpu::ShaderStages::COMPUTE,
         ty: wgpu::BindingType::Buffer {
             ty: match kind {
-                Uniform => wgpu::BufferBindingType::Uniform,
                 ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
                 Absent | Read => wgpu::BufferBindingType::Storage { read_only: true },
             },
@@ -299,7 +379,7 @@ fn pipeline_layout(gpu: &Gpu, bindings: &[Binding]) -> (wgpu::BindGroupLayout, w
     let layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label: None,
         bind_group_layouts: &[Some(&group)],
-        immediate_size: 0,
+        immediate_size: PARAMETER_BYTES,
     });
     (group, layout)
 }
@@ -337,7 +417,7 @@ mod tests {
         for format in [Format::Q4_K, Format::Q8_0, Format::F16] {
             let layout = Layout::of(format).expect("a format with a kernel");
             sources.push(
-                Source::new("gemm", GEMM_MATRIX_UNITS, &["common.wgsl", "gemm_matrix_units.wgsl"])
+                Source::new("gemm", GEMM_MATRIX_UNITS, GEMM_MATRIX_UNITS_FILES)
                     .matrix_units()
                     .count("MODE", 2)
                     .flag("HEAD", false)

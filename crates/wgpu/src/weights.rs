@@ -36,12 +36,20 @@ pub(crate) struct Piece {
     pub(crate) starts: [u32; PLANES],
 }
 
+/// Norm weights and biases as f32, those of a unit one after the other. Units begin where a binding may begin, so that
+/// kernels see a unit's vectors at places that are the same for all layers of one shape.
+struct Vectors {
+    buffer: wgpu::Buffer,
+    /// Words before each unit's vectors.
+    units: Vec<u32>,
+    /// Words before a unit's vector.
+    starts: HashMap<(usize, TensorIndex), u32>,
+}
+
 /// See the module.
 pub(crate) struct Weights {
     groups: HashMap<Vec<TensorIndex>, Arc<Group>>,
-    /// Norm weights and biases as f32, one after the other.
-    pub(crate) vectors: wgpu::Buffer,
-    vector_starts: HashMap<TensorIndex, u32>,
+    vectors: Vectors,
     uploaded: Vec<bool>,
     staged_bytes: usize,
 }
@@ -59,9 +67,11 @@ impl Weights {
     /// Takes memory for everything that `program` refers to.
     pub(crate) fn new(gpu: &Gpu, program: &Program) -> Result<Weights, BackendError> {
         let mut groups = HashMap::new();
-        let mut vector_starts = HashMap::new();
-        let mut vector_words = 0;
-        for unit in program.units() {
+        let alignment = gpu.device.limits().min_storage_buffer_offset_alignment / 4;
+        let (mut starts, mut units, mut words) = (HashMap::new(), Vec::new(), 0_u32);
+        for (number, unit) in program.units().enumerate() {
+            words = words.next_multiple_of(alignment.max(1));
+            units.push(words);
             for (_, step) in &program.template(unit).steps {
                 let tensors = group_of(unit, step);
                 if !tensors.is_empty() && !groups.contains_key(&tensors) {
@@ -70,18 +80,20 @@ impl Weights {
                 }
                 for slot in step.vectors() {
                     let index = unit.weights[slot.0 as usize];
-                    vector_starts.entry(index).or_insert_with(|| {
-                        let start = vector_words;
-                        vector_words += program.tensor(index).columns as u32;
+                    starts.entry((number, index)).or_insert_with(|| {
+                        let start = words;
+                        words += program.tensor(index).columns as u32;
                         start
                     });
                 }
             }
         }
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
-        let vectors = gpu.buffer("norm weights and biases", 4 * u64::from(vector_words), usage)?;
+        // Units without vectors begin within the buffer too.
+        let buffer = gpu.buffer("norm weights and biases", 4 * (u64::from(words) + 1), usage)?;
+        let vectors = Vectors { buffer, units, starts };
         let uploaded = vec![false; program.tensors.len()];
-        Ok(Weights { groups, vectors, vector_starts, uploaded, staged_bytes: 0 })
+        Ok(Weights { groups, vectors, uploaded, staged_bytes: 0 })
     }
 
     /// The group of exactly these tensors.
@@ -89,9 +101,16 @@ impl Weights {
         Arc::clone(&self.groups[tensors])
     }
 
-    /// Where a norm's weights or a bias start, in words.
-    pub(crate) fn vector(&self, tensor: TensorIndex) -> u32 {
-        self.vector_starts[&tensor]
+    /// What kernels see of the vectors for unit number `unit`: its own, and those of later units.
+    pub(crate) fn vectors(&self, unit: usize) -> wgpu::BufferBinding<'_> {
+        let offset = 4 * u64::from(self.vectors.units[unit]);
+        wgpu::BufferBinding { buffer: &self.vectors.buffer, offset, size: None }
+    }
+
+    /// Where a norm's weights or a bias of unit number `owner` start in what kernels see for unit number `unit`, which is
+    /// not after it; in words.
+    pub(crate) fn vector(&self, unit: usize, (owner, tensor): (usize, TensorIndex)) -> u32 {
+        self.vectors.starts[&(owner, tensor)] - self.vectors.units[unit]
     }
 
     pub(crate) fn is_uploaded(&self, tensor: TensorIndex) -> bool {
@@ -106,10 +125,13 @@ impl Weights {
         tensor: TensorIndex,
         bytes: &TensorBytes,
     ) -> Result<(), BackendError> {
-        if let Some(start) = self.vector_starts.get(&tensor) {
-            let mut values = vec![0.0_f32; spec.columns];
-            decode(spec.format, bytes, &mut values);
-            gpu.queue.write_buffer(&self.vectors, 4 * u64::from(*start), bytemuck::cast_slice(&values));
+        let mut values = Vec::new();
+        for (_, start) in self.vectors.starts.iter().filter(|((_, index), _)| *index == tensor) {
+            if values.is_empty() {
+                values = vec![0.0_f32; spec.columns];
+                decode(spec.format, bytes, &mut values);
+            }
+            gpu.queue.write_buffer(&self.vectors.buffer, 4 * u64::from(*start), bytemuck::cast_slice(&values));
         }
         let mut staged = 0;
         for (tensors, group) in &self.groups {

@@ -74,7 +74,11 @@ fn every_variant_lowers_for_every_interface() {
         assert!(source.contains("kernel void"), "{name}");
         lowered[1] += 1;
         // Integer dot products are packed ones from shader model 6.4 on.
-        let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..hlsl::Options::default() };
+        let options = hlsl::Options {
+            shader_model: hlsl::ShaderModel::V6_2,
+            immediates_target: Some(hlsl::BindTarget::default()),
+            ..hlsl::Options::default()
+        };
         let pipeline = hlsl::PipelineOptions::default();
         let mut source = String::new();
         let written = hlsl::Writer::new(&mut source, &options, &pipeline).write(&module, &info, None);

@@ -2,10 +2,12 @@
 
 use program::{Attention, BackendError, Buffer, Norm, RopeStore, Step};
 
-use super::{Form, Grid, Lowering, NONE, Place, UnitDispatches, When, hands_on_attention, index};
-use crate::buffers::{MATRIX_TILE_ROWS, parameters};
+use super::{Form, Grid, Lowering, NONE, Place, UnitDispatches, When, hands_on_attention, whole};
+use crate::buffers::MATRIX_TILE_ROWS;
 use crate::planes::UNIT;
-use crate::shader::{ATTENTION_MERGE, ATTENTION_ROWS, ATTENTION_TILES, ROPE_STORE, Source};
+use crate::shader::{
+    ATTENTION_MERGE, ATTENTION_ROWS, ATTENTION_ROWS_SPLIT, ATTENTION_TILES, Binding, ROPE_STORE, Source,
+};
 
 impl Lowering<'_> {
     pub(super) fn rope_store(
@@ -16,14 +18,13 @@ impl Lowering<'_> {
     ) -> Result<(), BackendError> {
         let attends = matches!(place.after, Some((_, Step::Attention(_))));
         for many in [false, true] {
-            let params = parameters(self.gpu, &self.heads(place, step, None))?;
-            let source =
-                heads_source("rope_store", ROPE_STORE, &["pass.wgsl", "heads.wgsl", "rope_store.wgsl"], step, self);
-            let b = self.buffers;
-            let buffers =
-                [&b.pass, &params, &self.weights.vectors, self.kv.rope(&step.rope), &b.qkv, self.kv.pages(place.layer)];
+            let files = ["pass.wgsl", "heads.wgsl", "rope_store.wgsl"];
+            let source = self.heads("rope_store", ROPE_STORE, &files, place, (step, None));
+            let (b, rope, pages) = (self.buffers, self.kv.rope(&step.rope), self.kv.pages(place.layer()));
+            let vectors = self.weights.vectors(place.number);
+            let buffers = [whole(&b.pass), vectors, whole(rope), whole(&b.qkv), whole(pages)];
             let heads = (step.heads + 2 * step.kv_heads) as u32;
-            let mut dispatch = self.dispatch(place.name, source, &buffers, Grid::PerRow(heads));
+            let mut dispatch = self.dispatch(place.name, source, &[], &buffers, Grid::PerRow(heads));
             if !many && attends {
                 dispatch.when = When::Shared;
             }
@@ -41,12 +42,13 @@ impl Lowering<'_> {
         let Some((_, Step::RopeStore(store))) = place.before else {
             return Err(self.unsupported(place, "attention without a rotation before it"));
         };
-        let params = parameters(self.gpu, &self.heads(place, store, Some(step)))?;
         let form = if hands_on_attention(place, step) { self.form_after(place) } else { Form::Nothing };
-        let encode = ["pass.wgsl", "heads.wgsl", "encode.wgsl"];
+        let encode = ["pass.wgsl", "heads.wgsl", "encode.wgsl", "hand_on_head.wgsl"];
         let b = self.buffers;
         let coded = &b.few(Buffer::Attention).buffer;
-        let (rope, pages) = (self.kv.rope(&store.rope), self.kv.pages(place.layer));
+        let (rope, pages) = (self.kv.rope(&store.rope), self.kv.pages(place.layer()));
+        let vectors = self.weights.vectors(place.number);
+        let octets = store.head_width / 8;
         let variants = [
             (When::Apart { split: false }, true, false),
             (When::Apart { split: true }, true, true),
@@ -54,78 +56,86 @@ impl Lowering<'_> {
             (When::Together { split: true }, false, true),
         ];
         for (when, stores, split) in variants {
-            let files = [&encode[..], &["attention_rows.wgsl"]].concat();
-            let source = heads_source("attention", ATTENTION_ROWS, &files, store, self)
+            let (bindings, files) = if split {
+                (ATTENTION_ROWS_SPLIT, vec!["pass.wgsl", "heads.wgsl", "attention_rows.wgsl", "finish_split.wgsl"])
+            } else {
+                (ATTENTION_ROWS, [&encode[..], &["attention_rows.wgsl", "finish_head.wgsl"]].concat())
+            };
+            let source = self
+                .heads("attention", bindings, &files, place, (store, Some(step)))
                 .flag("STORES", stores)
                 .flag("SPLIT", split)
+                .flag("SHUFFLES", octets.is_power_of_two() && octets <= self.gpu.info.subgroup.0 as usize)
                 .count("OUTPUT", form as usize);
-            let buffers =
-                [&b.pass, &params, &self.weights.vectors, rope, &b.qkv, pages, &b.attention, coded, &b.partials];
+            let mut buffers = vec![whole(&b.pass), vectors.clone(), whole(rope), whole(&b.qkv), whole(pages)];
+            if split {
+                buffers.push(whole(&b.partials));
+            } else {
+                buffers.extend([whole(&b.attention), whole(coded)]);
+            }
             let heads = step.heads as u32;
-            let mut dispatch = self.dispatch(place.name, source, &buffers, Grid::PerSplit(heads));
+            let mut dispatch = self.dispatch(place.name, source, &[], &buffers, Grid::PerSplit(heads));
             dispatch.when = when;
             out.few.push(dispatch);
         }
         let files = [&encode[..], &["attention_merge.wgsl"]].concat();
-        let source =
-            heads_source("attention_merge", ATTENTION_MERGE, &files, store, self).count("OUTPUT", form as usize);
-        let buffers = [&b.pass, &params, &b.attention, coded, &b.partials];
-        let mut merge = self.dispatch(place.name, source, &buffers, Grid::PerRow(step.heads as u32));
+        let source = self
+            .heads("attention_merge", ATTENTION_MERGE, &files, place, (store, Some(step)))
+            .count("OUTPUT", form as usize);
+        let buffers = [whole(&b.pass), whole(&b.attention), whole(coded), whole(&b.partials)];
+        let mut merge = self.dispatch(place.name, source, &[], &buffers, Grid::PerRow(step.heads as u32));
         merge.when = When::Split;
         out.few.push(merge);
 
         let matrix_units = self.buffers.tile_rows == MATRIX_TILE_ROWS;
         let file = if matrix_units { "attention_matrix_units.wgsl" } else { "attention_tiles.wgsl" };
-        let mut source =
-            heads_source("attention_tiles", ATTENTION_TILES, &["pass.wgsl", "heads.wgsl", file], store, self);
+        let files = ["pass.wgsl", "heads.wgsl", file];
+        let mut source = self.heads("attention_tiles", ATTENTION_TILES, &files, place, (store, Some(step)));
         if matrix_units {
             source = source.matrix_units();
         }
-        let buffers = [&b.pass, &params, &self.weights.vectors, rope, &b.qkv, pages, &b.attention, &b.tiles];
-        let tiles = self.dispatch(place.name, source, &buffers, Grid::PerTile(step.heads as u32));
+        let buffers =
+            [whole(&b.pass), vectors, whole(rope), whole(&b.qkv), whole(pages), whole(&b.attention), whole(&b.tiles)];
+        let tiles = self.dispatch(place.name, source, &[], &buffers, Grid::PerTile(step.heads as u32));
         out.many.push(tiles);
         Ok(())
     }
 
-    /// Parameters of `heads.wgsl`.
-    pub(super) fn heads(&self, place: &Place<'_>, store: &RopeStore, attention: Option<&Attention>) -> [u32; 12] {
-        // The attention of a layer may have another unit's slots; norms belong to the step that rotates.
+    /// A kernel with the constants of `heads.wgsl`.
+    fn heads(
+        &self,
+        name: &str,
+        bindings: &'static [Binding],
+        files: &[&'static str],
+        place: &Place<'_>,
+        (store, attention): (&RopeStore, Option<&Attention>),
+    ) -> Source {
+        // Norms belong to the step that rotates, which is of the same unit.
         let norm = |norm: &Option<Norm>| {
-            norm.as_ref()
-                .map_or((NONE, 0.0), |norm| (self.weights.vector(index(place.unit, norm.weight)), norm.epsilon))
+            norm.as_ref().map_or((NONE, 0.0), |norm| (self.vector(place, norm.weight), norm.epsilon))
         };
         let ((query_norm, query_epsilon), (key_norm, key_epsilon)) = (norm(&store.query_norm), norm(&store.key_norm));
-        let units = (store.heads * store.head_width).div_ceil(UNIT);
-        [
-            self.program.sizes.qkv as u32,
-            query_norm,
-            key_norm,
-            query_epsilon.to_bits(),
-            key_epsilon.to_bits(),
-            self.kv.values_start(place.layer),
-            attention.and_then(|attention| attention.window).unwrap_or(0),
-            attention.map_or(1.0, |attention| attention.scale).to_bits(),
-            attention.and_then(|attention| attention.soft_cap).unwrap_or(0.0).to_bits(),
-            units as u32,
-            self.program.sizes.attention as u32,
-            0,
-        ]
+        let counts = [
+            ("ROWS_MAX", self.rows_max as u32),
+            ("LOGIT_ROWS_MAX", self.logit_rows_max as u32),
+            ("HEADS", store.heads as u32),
+            ("KV_HEADS", store.kv_heads as u32),
+            ("WIDTH", store.head_width as u32),
+            ("PAIRS", store.rope.frequencies.len() as u32),
+            ("STRIDE", self.program.sizes.qkv as u32),
+            ("QUERY_NORM", query_norm),
+            ("KEY_NORM", key_norm),
+            ("VALUES", self.kv.values_start(place.layer())),
+            ("WINDOW", attention.and_then(|attention| attention.window).unwrap_or(0)),
+            ("UNITS", (store.heads * store.head_width).div_ceil(UNIT) as u32),
+            ("OUTPUT_STRIDE", self.program.sizes.attention as u32),
+        ];
+        Source::new(name, bindings, files)
+            .counts(&counts)
+            .number("QUERY_EPSILON", query_epsilon)
+            .number("KEY_EPSILON", key_epsilon)
+            .number("SCALE", attention.map_or(1.0, |attention| attention.scale))
+            .number("SOFT_CAP", attention.and_then(|attention| attention.soft_cap).unwrap_or(0.0))
+            .flag("INTERLEAVED", store.rope.kind == program::RopeKind::Interleaved)
     }
-}
-
-fn heads_source(
-    name: &str,
-    bindings: &'static [crate::shader::Binding],
-    files: &[&'static str],
-    store: &RopeStore,
-    lowering: &Lowering<'_>,
-) -> Source {
-    Source::new(name, bindings, files)
-        .count("ROWS_MAX", lowering.rows_max)
-        .count("LOGIT_ROWS_MAX", lowering.logit_rows_max)
-        .count("HEADS", store.heads)
-        .count("KV_HEADS", store.kv_heads)
-        .count("WIDTH", store.head_width)
-        .count("PAIRS", store.rope.frequencies.len())
-        .flag("INTERLEAVED", store.rope.kind == program::RopeKind::Interleaved)
 }

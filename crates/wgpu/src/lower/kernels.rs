@@ -2,14 +2,13 @@
 
 use program::{BackendError, Buffer, Norm};
 
-use super::{BLOCK_ROWS, Dispatch, Form, Grid, Lowering, NONE, Place, index};
-use crate::buffers::{Few, parameters};
-use crate::planes::UNIT;
-use crate::shader::{GEMM, GEMM_MATRIX_UNITS, MATVEC, PREPARE, Source};
+use super::{Dispatch, Form, Grid, Lowering, NONE, Place, whole};
+use crate::buffers::{BLOCK, Few};
+use crate::planes::{Layout, UNIT};
+use crate::shader::{
+    FewRows, GEMM, GEMM_FILES, GEMM_MATRIX_UNITS, GEMM_MATRIX_UNITS_FILES, MATVEC, MATVEC_HANDING_ON, PREPARE, Source,
+};
 use crate::weights::Part;
-
-/// Outputs that a workgroup of `matvec.wgsl` makes where no other step reads them in blocks.
-pub(super) const FREE_ROWS: usize = 8;
 
 /// Matrices of one `matvec.wgsl`.
 pub(super) const MATRICES: usize = 3;
@@ -29,27 +28,40 @@ impl Lowering<'_> {
         kernel: &Matvec,
         (part, matrices): (&Part, std::ops::Range<usize>),
         words: &ProductWords,
-        (input, output, coded): (Buffer, &wgpu::Buffer, &wgpu::Buffer),
+        (input, output, coded): (Buffer, &wgpu::Buffer, Option<&wgpu::Buffer>),
         groups: usize,
     ) -> Result<Dispatch, BackendError> {
         let form = self.form(place.unit, place.step);
-        let params = parameters(self.gpu, &words.words())?;
         let accumulate = if form == Form::Codes { "matvec_codes.wgsl" } else { "matvec_values.wgsl" };
         let layouts: Vec<_> = part.matrices[matrices].iter().map(|piece| piece.layout).collect();
-        let files = ["common.wgsl", accumulate, "matvec.wgsl", "encode.wgsl"];
-        let source = Source::new(format!("{} with few rows", place.name), MATVEC, &files)
-            .batched()
-            .count("THREADS", (32 * kernel.group_rows()).min(self.gpu.info.threads_max))
-            .count("GROUP_ROWS", kernel.group_rows())
+        let (bindings, hand_on) = match coded {
+            Some(_) => (MATVEC_HANDING_ON, "hand_on_block.wgsl"),
+            None => (MATVEC, "hand_on_nothing.wgsl"),
+        };
+        let mut files = vec!["common.wgsl", "outputs.wgsl", accumulate, "matvec.wgsl", hand_on];
+        if coded.is_some() {
+            files.push("encode.wgsl");
+        }
+        let (least, most) = self.gpu.info.subgroup;
+        let source = Source::new(format!("{} with few rows", place.name), bindings, &files)
+            .batched(few_rows(words.units as usize, groups * BLOCK, kernel, &layouts, self.gpu.info.threads_max))
             .count("MODE", kernel.mode as usize)
             .count("OUTPUT", kernel.next as usize)
             .count("PARTS", kernel.parts)
+            .count("LANES", if least == most { most as usize } else { 0 })
             .flag("HEAD", kernel.head)
+            .number("SOFT_CAP", words.factor)
+            .number("NORM_EPSILON", words.norm_epsilon)
+            .counts(&words.counts())
+            .text_in_front(&words.matrices())
+            .flag("MINS", layouts.iter().any(|layout| layout.name != "q8_0"))
             .formats(&layouts);
         let b = self.buffers;
         let inputs = &b.few(input).buffer;
-        let buffers = [&part.buffer, &part.buffer, &params, &self.weights.vectors, &b.pass, inputs, output, coded];
-        Ok(self.dispatch(place.name, source, &buffers, Grid::Fixed(groups as u32)))
+        let vectors = self.weights.vectors(place.number);
+        let mut buffers = vec![whole(&part.buffer), vectors, whole(&b.pass), whole(inputs), whole(output)];
+        buffers.extend(coded.map(whole));
+        Ok(self.dispatch(place.name, source, &[], &buffers, Grid::Fixed(groups as u32)))
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is one fact about one product")]
@@ -68,29 +80,28 @@ impl Lowering<'_> {
         let outputs = piece.rows.len();
         let name = format!("{} with many rows", place.name);
         if self.form_of_many(place.unit, place.step) == Form::Halves {
-            let words = ProductWords { sums: self.row_scales() as u32, ..words.clone() };
-            let params = parameters(self.gpu, &words.words())?;
-            let source = Source::new(name, GEMM_MATRIX_UNITS, &["common.wgsl", "gemm_matrix_units.wgsl"])
+            let words = ProductWords { row_scales: self.row_scales() as u32, ..words.clone() };
+            let source = Source::new(name, GEMM_MATRIX_UNITS, GEMM_MATRIX_UNITS_FILES)
                 .matrix_units()
                 .count("MODE", mode as usize)
                 .flag("HEAD", head)
                 .formats(&[piece.layout])
                 .fetched(&piece.layout);
-            let vectors = &self.weights.vectors;
-            let buffers = [&part.buffer, &part.buffer, &params, vectors, &b.pass, &b.many, output, &b.many];
+            let (vectors, many) = (self.weights.vectors(place.number), whole(&b.many));
+            let buffers = [whole(&part.buffer), vectors, whole(&b.pass), many.clone(), whole(output), many];
             let groups = outputs.div_ceil(128) as u32;
             let grid = if head { Grid::PerLogitBlock(groups) } else { Grid::PerRowBlock(groups) };
-            return Ok(self.dispatch(place.name, source, &buffers, grid));
+            return Ok(self.dispatch(place.name, source, &words.one_matrix(), &buffers, grid));
         }
-        let params = parameters(self.gpu, &words.words())?;
-        let source = Source::new(name, GEMM, &["common.wgsl", "gemm.wgsl"])
+        let source = Source::new(name, GEMM, GEMM_FILES)
             .count("MODE", mode as usize)
             .flag("HEAD", head)
             .formats(&[piece.layout]);
-        let buffers = [&part.buffer, &part.buffer, &params, &self.weights.vectors, &b.pass, &b.many, output];
+        let vectors = self.weights.vectors(place.number);
+        let buffers = [whole(&part.buffer), vectors, whole(&b.pass), whole(&b.many), whole(output)];
         let groups = outputs.div_ceil(64) as u32;
         let grid = if head { Grid::PerLogitTile(groups) } else { Grid::PerRowTile(groups) };
-        Ok(self.dispatch(place.name, source, &buffers, grid))
+        Ok(self.dispatch(place.name, source, &words.one_matrix(), &buffers, grid))
     }
 
     /// Inputs of a product with few rows from `from`; `Selected` is gathered from `Hidden` and kept.
@@ -135,29 +146,29 @@ impl Lowering<'_> {
     ) -> Result<Dispatch, BackendError> {
         let gathers = from == Buffer::Selected;
         let source_buffer = if gathers { Buffer::Hidden } else { from };
-        let words = [
-            width as u32,
-            width.div_ceil(UNIT) as u32,
-            norm.map_or(NONE, |(norm, _)| self.weights.vector(index(place.unit, norm.weight))),
-            norm.map_or(0.0, |(norm, _)| norm.epsilon).to_bits(),
-            self.program.buffer_width(source_buffer) as u32,
-            sums as u32,
-            sum_count as u32,
-            0,
+        let counts = [
+            ("WIDTH", width as u32),
+            ("UNITS", width.div_ceil(UNIT) as u32),
+            ("NORM_START", norm.map_or(NONE, |(norm, _)| self.vector(place, norm.weight))),
+            ("STRIDE", self.program.buffer_width(source_buffer) as u32),
+            ("SUMS", sums as u32),
+            ("SUM_COUNT", sum_count as u32),
         ];
-        let params = parameters(self.gpu, &words)?;
         let source = Source::new("prepare", PREPARE, &["pass.wgsl", "prepare.wgsl", "encode.wgsl"])
             .count("ROWS_MAX", self.rows_max)
             .count("LOGIT_ROWS_MAX", self.logit_rows_max)
+            .counts(&counts)
+            .number("EPSILON", norm.map_or(0.0, |(norm, _)| norm.epsilon))
             .count("OUTPUT", form as usize)
             .count("NORM", norm.map_or(0, |(_, how)| how as usize))
             .flag("GATHER", gathers)
             .flag("KEEP", gathers);
         let b = self.buffers;
         let kept = if gathers { &b.selected } else { &b.nothing };
-        let buffers = [&b.pass, &params, &self.weights.vectors, b.get(source_buffer), target, kept];
+        let vectors = self.weights.vectors(place.number);
+        let buffers = [whole(&b.pass), vectors, whole(b.get(source_buffer)), whole(target), whole(kept)];
         let grid = if gathers { Grid::LogitRows } else { Grid::Rows };
-        Ok(self.dispatch(place.name, source, &buffers, grid))
+        Ok(self.dispatch(place.name, source, &[], &buffers, grid))
     }
 }
 
@@ -172,8 +183,8 @@ pub(super) enum NormUse {
 pub(super) enum Mode {
     Store = 0,
     Add = 1,
-    GatedSilu = 2,
-    GatedGelu = 3,
+    GateSilu = 2,
+    GateGelu = 3,
 }
 
 pub(super) struct Matvec {
@@ -184,20 +195,37 @@ pub(super) struct Matvec {
     pub(super) head: bool,
 }
 
-impl Matvec {
-    /// Outputs of a workgroup.
-    pub(super) fn group_rows(&self) -> usize {
-        if self.next == Form::Nothing { FREE_ROWS } else { BLOCK_ROWS }
-    }
+/// Units of 32 inputs that a subgroup has of a row at least before another one takes a share: one for each lane.
+const SHARE_UNITS: usize = 32;
+
+/// Subgroups of a product at most, so that all are under way at once on a wide GPU.
+const SUBGROUPS_MAX: usize = 8192;
+
+/// How a product shares its work. With one row a subgroup takes an output, or one of each part; long rows are shared by
+/// up to four, so that the few outputs of a narrow model occupy a wide GPU. With several rows, two outputs share what is
+/// read of the rows.
+fn few_rows(units: usize, outputs: usize, kernel: &Matvec, layouts: &[Layout], threads_max: usize) -> FewRows {
+    let limit = SUBGROUPS_MAX / outputs.max(1);
+    let shares = (units / SHARE_UNITS).min(limit).min(threads_max / (32 * BLOCK)).clamp(1, 4);
+    let shares = if shares == 3 { 2 } else { shares };
+    // Codes that are taken apart from bits and headers take registers, so fewer are under way at a time.
+    let simple = layouts.iter().all(|layout| matches!(layout.name, "q8_0" | "q4_0"));
+    let most = match kernel.parts {
+        2 => 1,
+        _ if simple => 4,
+        _ => 2,
+    };
+    FewRows { group_rows: BLOCK, single: (1, units.div_ceil(32 * shares).min(most)), several: (2, 1), shares }
 }
 
-/// `Params` of `common.wgsl`.
+/// What a kernel with matrices is told: parameters that differ from layer to layer, and constants.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ProductWords {
     pub(super) matrices: [[u32; 8]; MATRICES],
     pub(super) units: u32,
     pub(super) output_width: u32,
-    pub(super) soft_cap: f32,
+    pub(super) factor: f32,
+    pub(super) row_scales: u32,
     pub(super) norm_width: u32,
     pub(super) norm_epsilon: f32,
     pub(super) sums: u32,
@@ -237,11 +265,35 @@ impl ProductWords {
         self.next_sum_count = few.sum_count as u32;
     }
 
-    pub(super) fn words(&self) -> Vec<u32> {
-        let mut words: Vec<u32> = self.matrices.concat();
-        words.extend([self.units, self.output_width, self.soft_cap.to_bits(), self.norm_width]);
-        words.extend([self.norm_epsilon.to_bits(), self.sums, self.sum_count, self.next_norm]);
-        words.extend([self.next_units, self.next_sums, self.next_sum_count, 0]);
+    /// Matrices of `matvec.wgsl`.
+    fn matrices(&self) -> String {
+        let names = ["FIRST", "SECOND", "THIRD"];
+        let line = |(name, matrix): (&str, &[u32; 8])| {
+            let words: Vec<String> = matrix.iter().map(|word| format!("{word}u")).collect();
+            format!("const {name} = Matrix({});\n", words.join(", "))
+        };
+        names.into_iter().zip(&self.matrices).map(line).collect()
+    }
+
+    /// Constants of `matvec.wgsl`.
+    fn counts(&self) -> [(&'static str, u32); 9] {
+        [
+            ("UNITS", self.units),
+            ("OUTPUT_WIDTH", self.output_width),
+            ("NORM_WIDTH", self.norm_width),
+            ("SUMS", self.sums),
+            ("SUM_COUNT", self.sum_count),
+            ("NEXT_UNITS", self.next_units),
+            ("NEXT_SUMS", self.next_sums),
+            ("NEXT_SUM_COUNT", self.next_sum_count),
+            ("NEXT_NORM", self.next_norm),
+        ]
+    }
+
+    /// `Params` of `one_matrix.wgsl`.
+    pub(super) fn one_matrix(&self) -> Vec<u32> {
+        let mut words = self.matrices[0].to_vec();
+        words.extend([self.units, self.output_width, self.factor.to_bits(), self.row_scales]);
         words
     }
 }

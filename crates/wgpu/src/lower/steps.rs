@@ -4,9 +4,9 @@ use program::{
     Activation, BackendError, Buffer, Embed, Head, LinearAdd, Norm, NormGatedLinear, NormLinear, Projection, Step,
 };
 
-use super::kernels::{FREE_ROWS, MATRICES, Matvec, Mode, NormUse};
-use super::{Form, Grid, Lowering, NONE, Place, UnitDispatches, feeds, handed_on, index, norm_of, offset};
-use crate::buffers::parameters;
+use super::kernels::{MATRICES, Matvec, Mode, NormUse};
+use super::{Form, Grid, Lowering, NONE, Place, UnitDispatches, feeds, handed_on, index, norm_of, offset, whole};
+use crate::buffers::BLOCK;
 use crate::planes::UNIT;
 use crate::shader::{ADD_NORMED, EMBED, Source};
 use crate::weights::group_of;
@@ -25,12 +25,12 @@ impl Lowering<'_> {
                 let piece = &part.matrices[0];
                 let mut words = self.product(spec.columns, self.program.sizes.hidden);
                 words.matrix(0, part, 0, piece.rows.start, NONE, 0);
-                words.soft_cap = step.scale;
-                let params = parameters(self.gpu, &words.words())?;
-                let source = Source::new("embed", EMBED, &["common.wgsl", "embed.wgsl"]).formats(&[piece.layout]);
+                words.factor = step.scale;
+                let files = ["common.wgsl", "one_matrix.wgsl", "embed.wgsl"];
+                let source = Source::new("embed", EMBED, &files).formats(&[piece.layout]);
                 let b = self.buffers;
-                let buffers = [&part.buffer, &part.buffer, &params, &b.pass, &b.hidden];
-                let dispatch = self.dispatch(place.name, source, &buffers, Grid::Rows);
+                let buffers = [&part.buffer, &b.pass, &b.hidden].map(whole);
+                let dispatch = self.dispatch(place.name, source, &words.one_matrix(), &buffers, Grid::Rows);
                 if many { out.many.push(dispatch) } else { out.few.push(dispatch) }
             }
         }
@@ -64,13 +64,13 @@ impl Lowering<'_> {
                 let mut groups = 0;
                 for (at, (index, projection, output)) in few.iter().enumerate() {
                     let start = part.matrices[*index].rows.start;
-                    let bias = self.bias(place.unit, projection);
+                    let bias = self.bias(place, projection);
                     words.matrix(at, part, *index, output + start, offset(bias, start), groups);
-                    groups += part.matrices[*index].rows.len().div_ceil(FREE_ROWS);
+                    groups += part.matrices[*index].rows.len().div_ceil(BLOCK);
                 }
                 words.no_matrix_from(few.len());
                 let kernel = Matvec { mode: Mode::Store, parts: 1, next: Form::Nothing, head: false };
-                let io = (Buffer::Hidden, &self.buffers.qkv, &self.buffers.nothing);
+                let io = (Buffer::Hidden, &self.buffers.qkv, None);
                 let matrices = few[0].0..few[0].0 + few.len();
                 out.few.push(self.matvec(place, &kernel, (part, matrices), &words, io, groups)?);
             }
@@ -87,7 +87,7 @@ impl Lowering<'_> {
             for part in &group.parts {
                 let start = part.matrices[index].rows.start;
                 let mut words = self.product(width, self.program.sizes.qkv);
-                words.matrix(0, part, index, output + start, offset(self.bias(place.unit, projection), start), 0);
+                words.matrix(0, part, index, output + start, offset(self.bias(place, projection), start), 0);
                 out.many.push(self.gemm(place, part, index, &words, Mode::Store, &self.buffers.qkv, false)?);
             }
         }
@@ -112,7 +112,7 @@ impl Lowering<'_> {
             Form::Nothing
         };
         let group = self.weights.group(&group_of(place.unit, place.step));
-        let bias = self.bias(place.unit, &step.projection);
+        let bias = self.bias(place, &step.projection);
         let (mode, output) = match &step.post_norm {
             None => (Mode::Add, &self.buffers.hidden),
             Some(_) => (Mode::Store, &self.buffers.projected),
@@ -124,12 +124,12 @@ impl Lowering<'_> {
             words.no_matrix_from(1);
             if let (Some((unit, after)), true) = (place.after, next != Form::Nothing) {
                 let norm = norm_of(after).expect("only steps with a norm are handed on to");
-                words.hand_on(self.weights.vector(index(unit, norm.weight)), self.buffers.few(Buffer::Hidden));
+                let next = self.weights.vector(place.number, (place.number_after, index(unit, norm.weight)));
+                words.hand_on(next, self.buffers.few(Buffer::Hidden));
             }
             let kernel = Matvec { mode, parts: 1, next, head: false };
-            let coded =
-                if next == Form::Nothing { &self.buffers.nothing } else { &self.buffers.few(Buffer::Hidden).buffer };
-            let groups = piece.rows.len().div_ceil(kernel.group_rows());
+            let coded = (next != Form::Nothing).then_some(&self.buffers.few(Buffer::Hidden).buffer);
+            let groups = piece.rows.len().div_ceil(BLOCK);
             out.few.push(self.matvec(place, &kernel, (part, 0..1), &words, (step.input, output, coded), groups)?);
         }
         out.many.push(self.prepare_many(place, step.input, None, inputs, self.form_of_many(place.unit, place.step))?);
@@ -141,13 +141,12 @@ impl Lowering<'_> {
         }
         if let Some(norm) = &step.post_norm {
             for many in [false, true] {
-                let words =
-                    [hidden as u32, self.weights.vector(index(place.unit, norm.weight)), norm.epsilon.to_bits(), 0];
-                let params = parameters(self.gpu, &words)?;
-                let source = Source::new("add_normed", ADD_NORMED, &["add_normed.wgsl"]);
+                let source = Source::new("add_normed", ADD_NORMED, &["add_normed.wgsl"])
+                    .counts(&[("WIDTH", hidden as u32), ("NORM_START", self.vector(place, norm.weight))])
+                    .number("EPSILON", norm.epsilon);
                 let b = self.buffers;
-                let buffers = [&params, &self.weights.vectors, &b.projected, &b.hidden];
-                let dispatch = self.dispatch(place.name, source, &buffers, Grid::Rows);
+                let buffers = [self.weights.vectors(place.number), whole(&b.projected), whole(&b.hidden)];
+                let dispatch = self.dispatch(place.name, source, &[], &buffers, Grid::Rows);
                 if many { out.many.push(dispatch) } else { out.few.push(dispatch) }
             }
         }
@@ -170,7 +169,7 @@ impl Lowering<'_> {
             _ => Form::Nothing,
         };
         let group = self.weights.group(&group_of(place.unit, place.step));
-        let (gate_bias, up_bias) = (self.bias(place.unit, &step.gate), self.bias(place.unit, &step.up));
+        let (gate_bias, up_bias) = (self.bias(place, &step.gate), self.bias(place, &step.up));
         for part in &group.parts {
             let rows = part.matrices[0].rows.clone();
             let mut words = self.product(hidden, gated);
@@ -180,14 +179,13 @@ impl Lowering<'_> {
             words.no_matrix_from(2);
             words.next_units = (step.gate.outputs.div_ceil(UNIT)) as u32;
             let mode = match step.activation {
-                Activation::Silu => Mode::GatedSilu,
-                Activation::GeluTanh => Mode::GatedGelu,
+                Activation::Silu => Mode::GateSilu,
+                Activation::GeluTanh => Mode::GateGelu,
             };
             let kernel = Matvec { mode, parts: 2, next, head: false };
-            let coded =
-                if next == Form::Nothing { &self.buffers.nothing } else { &self.buffers.few(Buffer::Gated).buffer };
+            let coded = (next != Form::Nothing).then_some(&self.buffers.few(Buffer::Gated).buffer);
             let io = (Buffer::Hidden, &self.buffers.gated, coded);
-            let groups = rows.len().div_ceil(kernel.group_rows());
+            let groups = rows.len().div_ceil(BLOCK);
             out.few.push(self.matvec(place, &kernel, (part, 0..part.matrices.len()), &words, io, groups)?);
         }
         out.many.push(self.prepare_many(
@@ -198,8 +196,8 @@ impl Lowering<'_> {
             self.form_of_many(place.unit, place.step),
         )?);
         let gate = match step.activation {
-            Activation::Silu => Mode::GatedSilu,
-            Activation::GeluTanh => Mode::GatedGelu,
+            Activation::Silu => Mode::GateSilu,
+            Activation::GeluTanh => Mode::GateGelu,
         };
         for (which, bias, mode) in [(0, gate_bias, Mode::Store), (1, up_bias, gate)] {
             for part in &group.parts {
@@ -244,16 +242,16 @@ impl Lowering<'_> {
     ) -> Result<(), BackendError> {
         let sizes = self.program.sizes;
         let group = self.weights.group(&group_of(place.unit, place.step));
-        let bias = self.bias(place.unit, &step.projection);
+        let bias = self.bias(place, &step.projection);
         for part in &group.parts {
             let start = part.matrices[0].rows.start;
             let mut words = self.product(sizes.hidden, sizes.vocabulary);
             words.matrix(0, part, 0, start, offset(bias, start), 0);
             words.no_matrix_from(1);
-            words.soft_cap = step.soft_cap.unwrap_or(0.0);
+            words.factor = step.soft_cap.unwrap_or(0.0);
             let kernel = Matvec { mode: Mode::Store, parts: 1, next: Form::Nothing, head: true };
-            let io = (Buffer::Selected, &self.buffers.logits, &self.buffers.nothing);
-            let groups = part.matrices[0].rows.len().div_ceil(FREE_ROWS);
+            let io = (Buffer::Selected, &self.buffers.logits, None);
+            let groups = part.matrices[0].rows.len().div_ceil(BLOCK);
             out.few.push(self.matvec(place, &kernel, (part, 0..part.matrices.len()), &words, io, groups)?);
             out.many.push(self.gemm(place, part, 0, &words, Mode::Store, &self.buffers.logits, true)?);
         }

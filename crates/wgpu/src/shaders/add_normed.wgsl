@@ -1,16 +1,10 @@
 // Norms rows of a projection and adds them to the residual stream, one workgroup for each row.
+//
+// Constants: WIDTH, NORM_START of the norm's weights in `vectors`, EPSILON.
 
-struct Params {
-    width: u32,
-    norm: u32,
-    epsilon: f32,
-    spare: u32,
-}
-
-@group(0) @binding(1) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> vectors: array<f32>;
-@group(0) @binding(3) var<storage, read> projected: array<f32>;
-@group(0) @binding(4) var<storage, read_write> hidden: array<f32>;
+@group(0) @binding(0) var<storage, read> vectors: array<f32>;
+@group(0) @binding(1) var<storage, read> projected: array<f32>;
+@group(0) @binding(2) var<storage, read_write> hidden: array<f32>;
 
 const THREADS: u32 = 256u;
 
@@ -24,9 +18,9 @@ fn main(
     @builtin(num_subgroups) subgroups: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    let start = workgroup.x * params.width;
+    let start = workgroup.x * WIDTH;
     var sum = 0.0;
-    for (var i = thread; i < params.width; i += THREADS) {
+    for (var i = thread; i < WIDTH; i += THREADS) {
         sum = fma(projected[start + i], projected[start + i], sum);
     }
     let part = subgroupAdd(sum);
@@ -38,8 +32,8 @@ fn main(
     for (var i = 0u; i < subgroups; i++) {
         square += parts[i];
     }
-    let factor = inverseSqrt(square / f32(params.width) + params.epsilon);
-    for (var i = thread; i < params.width; i += THREADS) {
-        hidden[start + i] += projected[start + i] * factor * vectors[params.norm + i];
+    let factor = inverseSqrt(square / f32(WIDTH) + EPSILON);
+    for (var i = thread; i < WIDTH; i += THREADS) {
+        hidden[start + i] += projected[start + i] * factor * vectors[NORM_START + i];
     }
 }

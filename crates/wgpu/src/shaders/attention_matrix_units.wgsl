@@ -2,11 +2,11 @@
 // four subgroups 16 rows, a page of 64 positions at a time. The pages are walked twice: first for the largest score of
 // each row, then for the shares and the sums, so that sums never need to be scaled.
 
-@group(0) @binding(4) var<storage, read> qkv: array<f32>;
-@group(0) @binding(5) var<storage, read> pages: array<vec4<f16>>;
-@group(0) @binding(6) var<storage, read_write> output: array<f32>;
+@group(0) @binding(3) var<storage, read> qkv: array<f32>;
+@group(0) @binding(4) var<storage, read> pages: array<vec4<f16>>;
+@group(0) @binding(5) var<storage, read_write> output: array<f32>;
 // First row and number of rows of each tile.
-@group(0) @binding(7) var<storage, read> tiles: array<vec2<u32>>;
+@group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;
 
 alias Left = coop_mat16x16<f16, A>;
 alias Right = coop_mat16x16<f16, B>;
@@ -44,8 +44,8 @@ fn find_scores(first: u32, queries: array<Left, STEPS>) {
 }
 
 fn capped(score: f32) -> f32 {
-    if (params.soft_cap != 0.0) {
-        return params.soft_cap * tanh(score / params.soft_cap);
+    if (SOFT_CAP != 0.0) {
+        return SOFT_CAP * tanh(score / SOFT_CAP);
     }
     return score;
 }
@@ -61,8 +61,8 @@ fn main(
     let head = workgroup.y;
     let kv_head = head / (HEADS / KV_HEADS);
     for (var i = thread; i < 64u * QUADS; i += 128u) {
-        let at = (run.x + min(i / QUADS, run.y - 1u)) * params.stride + head * WIDTH + 4u * (i % QUADS);
-        let v = vec4<f32>(qkv[at], qkv[at + 1u], qkv[at + 2u], qkv[at + 3u]) * params.scale;
+        let at = (run.x + min(i / QUADS, run.y - 1u)) * STRIDE + head * WIDTH + 4u * (i % QUADS);
+        let v = vec4<f32>(qkv[at], qkv[at + 1u], qkv[at + 2u], qkv[at + 3u]) * SCALE;
         tile[i / QUADS * PITCH + i % QUADS] = vec4<f16>(v);
     }
     workgroupBarrier();
@@ -79,14 +79,14 @@ fn main(
     let row = run.x + min(local, run.y - 1u);
     let end = position_of(row) + 1u;
     var begin = 0u;
-    if (params.window != 0u && end > params.window) {
-        begin = end - params.window;
+    if (WINDOW != 0u && end > WINDOW) {
+        begin = end - WINDOW;
     }
     let tile_end = position_of(run.x + run.y - 1u) + 1u;
     let first_end = position_of(run.x) + 1u;
     var tile_begin = 0u;
-    if (params.window != 0u && first_end > params.window) {
-        tile_begin = first_end - params.window;
+    if (WINDOW != 0u && first_end > WINDOW) {
+        tile_begin = first_end - WINDOW;
     }
     let first_page = tile_begin / 64u;
     let last_page = (tile_end + 63u) / 64u;
@@ -120,7 +120,7 @@ fn main(
         workgroupBarrier();
         find_scores(first, queries);
         workgroupBarrier();
-        load_tile(start + 2u * params.values, thread);
+        load_tile(start + 2u * VALUES, thread);
         for (var i = 0u; i < 32u; i++) {
             let column = 32u * half + ((i + turn) & 31u);
             let seen = 64u * page + column;
@@ -146,7 +146,7 @@ fn main(
         if (alive) {
             for (var i = 0u; i < 8u; i++) {
                 let element = 8u * half + i;
-                let at = row * params.output_stride + head * WIDTH + 16u * n + element;
+                let at = row * OUTPUT_STRIDE + head * WIDTH + 16u * n + element;
                 output[at] = scores[local * SCORE_PITCH + element] / total;
             }
         }

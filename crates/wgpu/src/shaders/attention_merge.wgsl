@@ -4,13 +4,13 @@ const NOTHING: u32 = 0u;
 const CODES: u32 = 1u;
 const FLOATS: u32 = 2u;
 
-@group(0) @binding(6) var<storage, read_write> output: array<f32>;
-@group(0) @binding(7) var<storage, read_write> coded: array<u32>;
-@group(0) @binding(8) var<storage, read_write> partials: array<f32>;
+@group(0) @binding(5) var<storage, read_write> output: array<f32>;
+@group(0) @binding(6) var<storage, read_write> coded: array<u32>;
+@group(0) @binding(7) var<storage, read_write> partials: array<f32>;
 
 const THREADS: u32 = 64u;
 
-var<workgroup> tile: array<vec4<f32>, WIDTH / 4u>;
+var<workgroup> tile: array<f32, WIDTH>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -35,23 +35,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             sum = fma(exp(partials[at] - largest), partials[at + 2u + i], sum);
         }
         let value = sum / total;
-        output[row * params.output_stride + head * WIDTH + i] = value;
-        tile[i >> 2u][i & 3u] = value;
+        output[row * OUTPUT_STRIDE + head * WIDTH + i] = value;
+        tile[i] = value;
     }
     if (OUTPUT == NOTHING) {
         return;
     }
     workgroupBarrier();
-    for (var quad = thread; quad < WIDTH / 4u; quad += THREADS) {
-        if (OUTPUT == CODES) {
-            encode(quad & ~7u, quad & 7u, row, (head * WIDTH >> 5u) + (quad >> 3u), params.units);
-        } else {
-            let at = row * params.units * 32u + head * WIDTH + 4u * quad;
-            let words = bitcast<vec4<u32>>(tile[quad]);
-            coded[at] = words.x;
-            coded[at + 1u] = words.y;
-            coded[at + 2u] = words.z;
-            coded[at + 3u] = words.w;
-        }
-    }
+    hand_on(row, head, thread, THREADS);
 }

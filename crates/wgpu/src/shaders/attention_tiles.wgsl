@@ -1,11 +1,11 @@
 // Attention of runs of rows of one sequence, for prompts: one workgroup for a tile of up to TILE rows and one head. A
 // page of keys and values is read once for the whole tile. Softmax runs along as in attention_rows.wgsl.
 
-@group(0) @binding(4) var<storage, read> qkv: array<f32>;
-@group(0) @binding(5) var<storage, read> pages: array<vec4<u32>>;
-@group(0) @binding(6) var<storage, read_write> output: array<f32>;
+@group(0) @binding(3) var<storage, read> qkv: array<f32>;
+@group(0) @binding(4) var<storage, read> pages: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read_write> output: array<f32>;
 // First row and number of rows of each tile.
-@group(0) @binding(7) var<storage, read> tiles: array<vec2<u32>>;
+@group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;
 
 const TILE: u32 = 16u;
 // Threads that share a row.
@@ -36,14 +36,14 @@ fn score_of(row: u32, local: u32, seen: u32, kv_head: u32) -> f32 {
     for (var i = 0u; i < OCTETS; i++) {
         score += eight(pages[at + i], local * WIDTH + 8u * i);
     }
-    if (params.soft_cap != 0.0) {
-        score = params.soft_cap * tanh(score / params.soft_cap);
+    if (SOFT_CAP != 0.0) {
+        score = SOFT_CAP * tanh(score / SOFT_CAP);
     }
     return score;
 }
 
 fn value_of(row: u32, seen: u32, kv_head: u32, element: u32) -> f32 {
-    let words = pages[page_start(row, seen, kv_head) + params.values + (element >> 3u)];
+    let words = pages[page_start(row, seen, kv_head) + VALUES + (element >> 3u)];
     let pair = unpack2x16float(words[(element >> 1u) & 3u]);
     return select(pair.x, pair.y, (element & 1u) == 1u);
 }
@@ -56,7 +56,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var i = thread; i < TILE * WIDTH; i += THREADS) {
         let local = i / WIDTH;
         if (local < run.y) {
-            queries[i] = qkv[(run.x + local) * params.stride + head * WIDTH + i % WIDTH] * params.scale;
+            queries[i] = qkv[(run.x + local) * STRIDE + head * WIDTH + i % WIDTH] * SCALE;
         }
     }
     workgroupBarrier();
@@ -66,15 +66,15 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let row = run.x + min(local, run.y - 1u);
     let end = position_of(row) + 1u;
     var begin = 0u;
-    if (params.window != 0u && end > params.window) {
-        begin = end - params.window;
+    if (WINDOW != 0u && end > WINDOW) {
+        begin = end - WINDOW;
     }
     // What any row of the tile sees; positions ascend.
     let tile_end = position_of(run.x + run.y - 1u) + 1u;
     let first_end = position_of(run.x) + 1u;
     var tile_begin = 0u;
-    if (params.window != 0u && first_end > params.window) {
-        tile_begin = first_end - params.window;
+    if (WINDOW != 0u && first_end > WINDOW) {
+        tile_begin = first_end - WINDOW;
     }
     var largest = -3.0e38;
     var total = 0.0;
@@ -118,7 +118,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var i = 0u; i < OWN; i++) {
             let element = part * OWN + i;
             if (element < WIDTH) {
-                output[row * params.output_stride + head * WIDTH + element] = acc[i] / total;
+                output[row * OUTPUT_STRIDE + head * WIDTH + element] = acc[i] / total;
             }
         }
     }

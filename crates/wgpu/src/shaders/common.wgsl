@@ -16,34 +16,14 @@ struct Matrix {
     group: u32,
 }
 
-struct Params {
-    matrices: array<Matrix, 3>,
-    // Units of 32 inputs in a row.
-    units: u32,
-    // Elements of an output row.
-    output_width: u32,
-    // Logits become cap · tanh(logit / cap) where the cap is not 0.
-    soft_cap: f32,
-    // The norm that the inputs went through only by its weights; width 0 where they went through none. Sums of squares
-    // of `sum_count` parts of each row start at word `sums` of the inputs.
-    norm_width: u32,
-    norm_epsilon: f32,
-    sums: u32,
-    sum_count: u32,
-    // What the next step reads: weights of its norm in `vectors`, units of a row, and where sums of squares go.
-    next_norm: u32,
-    next_units: u32,
-    next_sums: u32,
-    next_sum_count: u32,
-    spare: u32,
-}
-
 const NONE: u32 = 0xffffffffu;
 
-@group(0) @binding(0) var<storage, read> weights4: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read> weights: array<u32>;
-@group(0) @binding(2) var<uniform> params: Params;
-@group(0) @binding(3) var<storage, read> vectors: array<f32>;
+@group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read> vectors: array<f32>;
+
+fn word_at(index: u32) -> u32 {
+    return weights[index >> 2u][index & 3u];
+}
 
 // Thirty-two weights: value = scale · code − min, with a scale and a min for each half.
 struct Unit {
@@ -54,9 +34,9 @@ struct Unit {
     min: vec2<f32>,
 }
 
-// Element `index` of half-precision numbers that start at word `start`.
+// Element `index` of half-precision numbers that start at word `start` of `weights`.
 fn half_at(start: u32, index: u32) -> f32 {
-    let pair = unpack2x16float(weights[start + (index >> 1u)]);
+    let pair = unpack2x16float(word_at(start + (index >> 1u)));
     return select(pair.x, pair.y, (index & 1u) == 1u);
 }
 

@@ -1,12 +1,12 @@
 // Looks the rows of a pass up in the embedding table. One workgroup for each row; a lane takes units of 32.
 
-@group(0) @binding(4) var<storage, read> pass_input: array<u32>;
-@group(0) @binding(6) var<storage, read_write> output: array<f32>;
+@group(0) @binding(2) var<storage, read> pass_input: array<u32>;
+@group(0) @binding(4) var<storage, read_write> output: array<f32>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let token = pass_input[4u + workgroup.x];
-    let m = params.matrices[0];
+    let m = params.matrix;
     // The table may be cut into parts of rows; `output` is the first row of this one.
     if (token < m.output || token - m.output >= m.rows) {
         return;
@@ -17,7 +17,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var j = 0u; j < 8u; j++) {
             for (var k = 0u; k < 4u; k++) {
                 if (32u * i + 4u * j + k < params.output_width) {
-                    output[at + 4u * j + k] = w.v[j][k] * params.soft_cap;
+                    output[at + 4u * j + k] = w.v[j][k] * params.factor;
                 }
             }
         }

@@ -1,16 +1,10 @@
 // Many rows times one matrix, in f32: a workgroup makes 64 rows by 64 outputs, a thread 4 by 4, 32 inputs at a time.
 //
-// Constants: MODE (store, add to the output, or gate what the output holds), and where the matrix is a head, HEAD.
+// Constants: MODE, and where the matrix is a head, HEAD.
 
-const STORE: u32 = 0u;
-const ADD: u32 = 1u;
-// The output holds the gate's product: it becomes activation(gate) · this product.
-const GATE_SILU: u32 = 2u;
-const GATE_GELU: u32 = 3u;
-
-@group(0) @binding(4) var<storage, read> pass_input: array<u32>;
-@group(0) @binding(5) var<storage, read> inputs: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> output: array<f32>;
+@group(0) @binding(2) var<storage, read> pass_input: array<u32>;
+@group(0) @binding(3) var<storage, read> inputs: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> output: array<f32>;
 
 const TILE: u32 = 64u;
 
@@ -18,35 +12,9 @@ const TILE: u32 = 64u;
 var<workgroup> left: array<vec4<f32>, 8u * TILE>;
 var<workgroup> right: array<vec4<f32>, 8u * TILE>;
 
-fn activated(gate: f32) -> f32 {
-    if (MODE == GATE_SILU) {
-        return gate / (1.0 + exp(-gate));
-    }
-    let y = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate);
-    return gate * (1.0 - 1.0 / (1.0 + exp(2.0 * y)));
-}
-
-fn put(m: Matrix, row: u32, output_row: u32, sum: f32) {
-    var value = sum;
-    if (m.bias != NONE) {
-        value += vectors[m.bias + output_row];
-    }
-    if (params.soft_cap != 0.0) {
-        value = params.soft_cap * tanh(value / params.soft_cap);
-    }
-    let at = row * params.output_width + m.output + output_row;
-    if (MODE == ADD) {
-        value += output[at];
-    }
-    if (MODE == GATE_SILU || MODE == GATE_GELU) {
-        value *= activated(output[at]);
-    }
-    output[at] = value;
-}
-
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let m = params.matrices[0];
+    let m = params.matrix;
     let rows = select(pass_input[0], pass_input[1], HEAD);
     let first_output = workgroup.x * TILE;
     let first_row = workgroup.y * TILE;
@@ -80,7 +48,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let row = first_row + mine.y + r;
             let output_row = first_output + mine.x + c;
             if (row < rows && output_row < m.rows) {
-                put(m, row, output_row, sums[r][c]);
+                put(row, output_row, sums[r][c]);
             }
         }
     }

@@ -4,16 +4,11 @@
 //
 // Inputs are halves with a scale for each row, which follow the rows (see prepare.wgsl). Constants as in gemm.wgsl.
 
-const STORE: u32 = 0u;
-const ADD: u32 = 1u;
-const GATE_SILU: u32 = 2u;
-const GATE_GELU: u32 = 3u;
-
-@group(0) @binding(4) var<storage, read> pass_input: array<u32>;
-@group(0) @binding(5) var<storage, read> inputs: array<vec4<f16>>;
-@group(0) @binding(6) var<storage, read_write> output: array<f32>;
+@group(0) @binding(2) var<storage, read> pass_input: array<u32>;
+@group(0) @binding(3) var<storage, read> inputs: array<vec4<f16>>;
+@group(0) @binding(4) var<storage, read_write> output: array<f32>;
 // `inputs` once more, for the row scales.
-@group(0) @binding(7) var<storage, read> input_words: array<f32>;
+@group(0) @binding(5) var<storage, read> input_words: array<f32>;
 
 const TILE: u32 = 128u;
 // Vectors of a row of 32 halves in workgroup memory: two more than needed spread the rows over the banks.
@@ -27,33 +22,6 @@ alias Left = coop_mat16x16<f16, A>;
 alias Right = coop_mat16x16<f16, B>;
 alias Sum = coop_mat16x16<f32, C>;
 
-fn activated(gate: f32) -> f32 {
-    if (MODE == GATE_SILU) {
-        return gate / (1.0 + exp(-gate));
-    }
-    let y = 0.7978845608028654 * (gate + 0.044715 * gate * gate * gate);
-    return gate * (1.0 - 1.0 / (1.0 + exp(2.0 * y)));
-}
-
-fn put(row: u32, output_row: u32, sum: f32) {
-    let m = params.matrices[0];
-    var value = sum * input_words[params.sums + row];
-    if (m.bias != NONE) {
-        value += vectors[m.bias + output_row];
-    }
-    if (params.soft_cap != 0.0) {
-        value = params.soft_cap * tanh(value / params.soft_cap);
-    }
-    let at = row * params.output_width + m.output + output_row;
-    if (MODE == ADD) {
-        value += output[at];
-    }
-    if (MODE == GATE_SILU || MODE == GATE_GELU) {
-        value *= activated(output[at]);
-    }
-    output[at] = value;
-}
-
 struct Corner {
     row: u32,
     output_row: u32,
@@ -64,14 +32,15 @@ struct Corner {
 
 // Writes the tile `r`, `c` of the subgroup's 4 by 4.
 fn put_tile(corner: Corner, sum: Sum, r: u32, c: u32) {
-    workgroupBarrier();
+    subgroupBarrier();
     coopStoreT(sum, &stage[corner.subgroup * 256u], 16u);
-    workgroupBarrier();
+    subgroupBarrier();
     for (var i = corner.lane; i < 256u; i += 32u) {
         let row = corner.row + 16u * r + i / 16u;
         let output_row = corner.output_row + 16u * c + i % 16u;
-        if (row < corner.rows && output_row < params.matrices[0].rows) {
-            put(row, output_row, stage[corner.subgroup * 256u + i]);
+        if (row < corner.rows && output_row < params.matrix.rows) {
+            let scale = input_words[params.row_scales + row];
+            put(row, output_row, stage[corner.subgroup * 256u + i] * scale);
         }
     }
 }
@@ -83,13 +52,18 @@ fn main(
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    let m = params.matrices[0];
+    let m = params.matrix;
     let rows = select(pass_input[0], pass_input[1], HEAD);
     let first_row = workgroup.x * TILE;
     let first_output = workgroup.y * TILE;
     let weight_row = min(first_output + thread, m.rows - 1u) * params.units;
-    // A thread brings eight quads of one row of the inputs.
-    let input_row = min(first_row + thread, rows - 1u) * params.units;
+    // Eight threads bring the eight quads of a row of the inputs, so that a warp's loads are whole lines: a thread brings
+    // one quad of every sixteenth row.
+    let quad = thread % 8u;
+    var sources: array<u32, 8>;
+    for (var j = 0u; j < 8u; j++) {
+        sources[j] = min(first_row + thread / 8u + 16u * j, rows - 1u) * params.units * 8u + quad;
+    }
     let left_row = subgroup / 2u * 64u;
     let right_row = subgroup % 2u * 64u;
 
@@ -112,20 +86,20 @@ fn main(
     var next = fetched(m, weight_row);
     var quads: array<vec4<f16>, 8>;
     for (var j = 0u; j < 8u; j++) {
-        quads[j] = inputs[input_row * 8u + j];
+        quads[j] = inputs[sources[j]];
     }
     for (var i = 0u; i < params.units; i++) {
         workgroupBarrier();
         let w = numbers_in(next);
         for (var j = 0u; j < 8u; j++) {
             right[thread * PITCH + j] = vec4<f16>(w.v[j]);
-            left[thread * PITCH + j] = quads[j];
+            left[(thread / 8u + 16u * j) * PITCH + quad] = quads[j];
         }
         workgroupBarrier();
         let following = min(i + 1u, params.units - 1u);
         next = fetched(m, weight_row + following);
         for (var j = 0u; j < 8u; j++) {
-            quads[j] = inputs[(input_row + following) * 8u + j];
+            quads[j] = inputs[sources[j] + 8u * following];
         }
         for (var k = 0u; k < 8u; k += 4u) {
             let a = left_row * PITCH + k;

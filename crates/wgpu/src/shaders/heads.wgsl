@@ -1,34 +1,15 @@
 // Query, key and value heads of a row, and the pages that keys and values go to.
 //
-// Constants: HEADS, KV_HEADS, WIDTH (of a head), PAIRS (that rotate), INTERLEAVED, MAGNITUDE. Keys and values are halves,
-// (page, kv head, position in the page, element), keys first.
+// Constants: HEADS, KV_HEADS, WIDTH (of a head), PAIRS (that rotate), INTERLEAVED; STRIDE (elements of a row of `qkv`),
+// QUERY_NORM and KEY_NORM (weights of the heads' norms in `vectors`, or NONE), QUERY_EPSILON, KEY_EPSILON; VALUES (vectors
+// of four words before the values in `pages`), WINDOW (a row sees so many positions at most; 0 for all), SCALE, SOFT_CAP
+// (of scores; 0 for none); UNITS of a row of coded outputs, OUTPUT_STRIDE (elements of a row of the output). Keys and
+// values are halves, (page, kv head, position in the page, element), keys first.
 
 const NONE: u32 = 0xffffffffu;
 
-struct Params {
-    // Elements of a row of `qkv`.
-    stride: u32,
-    // Norm weights of query and key heads in `vectors`, or NONE.
-    query_norm: u32,
-    key_norm: u32,
-    query_epsilon: f32,
-    key_epsilon: f32,
-    // Where values start in `pages`, in vectors of four words.
-    values: u32,
-    // A row sees so many positions at most; 0 for all.
-    window: u32,
-    scale: f32,
-    soft_cap: f32,
-    // Units of a row of coded outputs.
-    units: u32,
-    // Elements of a row of the output.
-    output_stride: u32,
-    spare: u32,
-}
-
-@group(0) @binding(1) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> vectors: array<f32>;
-@group(0) @binding(3) var<storage, read> rope: array<vec2<f32>>;
+@group(0) @binding(1) var<storage, read> vectors: array<f32>;
+@group(0) @binding(2) var<storage, read> rope: array<vec2<f32>>;
 
 // Vector of four words that a head's keys at a position start with.
 fn page_start(row: u32, position: u32, kv_head: u32) -> u32 {

@@ -1,57 +1,69 @@
 // Sums of integer dot products over inputs as encode.wgsl writes them.
 
 struct Act {
-    a: vec4<u32>,
-    b: vec4<u32>,
-    c: vec4<u32>,
-    d: vec4<u32>,
-    scales: vec4<f32>,
+    first: array<vec4<u32>, 2>,
+    second: array<vec4<u32>, 2>,
+    steps: vec4<f32>,
+    sums: vec4<f32>,
 }
 
 fn act(row: u32, i: u32) -> Act {
-    let start = row * 5u * params.units;
-    let first = start + 2u * i;
-    let second = first + 2u * params.units;
-    let scales = bitcast<vec4<f32>>(inputs[start + 4u * params.units + i]);
-    return Act(inputs[first], inputs[first + 1u], inputs[second], inputs[second + 1u], scales);
-}
-
-fn dot16(a: vec4<u32>, b: vec4<u32>) -> f32 {
-    return f32(
-        dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w)
+    let at = row * 6u * UNITS + i;
+    return Act(
+        array<vec4<u32>, 2>(inputs[at], inputs[at + UNITS]),
+        array<vec4<u32>, 2>(inputs[at + 2u * UNITS], inputs[at + 3u * UNITS]),
+        bitcast<vec4<f32>>(inputs[at + 4u * UNITS]),
+        bitcast<vec4<f32>>(inputs[at + 5u * UNITS]),
     );
 }
 
-fn dot_unit(w: Unit, x: Act) -> f32 {
-    let low = fma(dot16(w.low, x.c), 1.0 / 254.0, dot16(w.low, x.a));
-    let high = fma(dot16(w.high, x.d), 1.0 / 254.0, dot16(w.high, x.b));
-    let codes = fma(w.scale.x, low, w.scale.y * high) * x.scales.x;
-    return codes - fma(w.min.x, x.scales.y, w.min.y * x.scales.z);
+// 254 times a block's dot product in steps: at most 254 · 8 · 127² and a little, which is less than 2^26.
+fn dot8(w: vec2<u32>, first: vec2<u32>, second: vec2<u32>) -> f32 {
+    let whole = dot4I8Packed(w.x, first.x) + dot4I8Packed(w.y, first.y);
+    return f32(254 * whole + dot4I8Packed(w.x, second.x) + dot4I8Packed(w.y, second.y));
 }
 
-fn accumulate(part: u32, row: u32, lane: u32, lanes: u32) -> array<f32, ROWS * BATCH> {
-    let m = params.matrices[part];
-    var found: array<f32, ROWS * BATCH>;
+fn dot_unit(w: Unit, x: Act) -> f32 {
+    let low = vec2<f32>(
+        dot8(w.low.xy, x.first[0].xy, x.second[0].xy),
+        dot8(w.low.zw, x.first[0].zw, x.second[0].zw),
+    );
+    let high = vec2<f32>(
+        dot8(w.high.xy, x.first[1].xy, x.second[1].xy),
+        dot8(w.high.zw, x.first[1].zw, x.second[1].zw),
+    );
+    let codes = fma(vec2<f32>(w.scale.x), low * x.steps.xy, w.scale.y * high * x.steps.zw);
+    let sum = (codes.x + codes.y) * (1.0 / 254.0);
+    if (!MINS) {
+        return sum;
+    }
+    return sum - fma(w.min.x, x.sums.x + x.sums.y, w.min.y * (x.sums.z + x.sums.w));
+}
+
+// Sums of rows `row` to `row + ROWS` of each of PARTS matrices, (part, row, row of the pass), over the units of lane `lane`
+// of `lanes`.
+fn accumulate(part: u32, row: u32, lane: u32, lanes: u32) -> array<f32, PARTS * ROWS * BATCH> {
+    var found: array<f32, PARTS * ROWS * BATCH>;
     // AHEAD units at a time, so that their loads are under way together; beyond the last unit the last one is read
     // again, and does not count.
-    for (var first = lane; first < params.units; first += AHEAD * lanes) {
-        var x: array<Act, AHEAD * BATCH>;
-        var w: array<Unit, AHEAD * ROWS>;
+    for (var first = 0u; first < UNITS; first += AHEAD * lanes) {
+        var w: array<Unit, AHEAD * PARTS * ROWS>;
         for (var u = 0u; u < AHEAD; u++) {
-            let i = min(first + u * lanes, params.units - 1u);
-            for (var b = 0u; b < BATCH; b++) {
-                x[u * BATCH + b] = act(b, i);
-            }
-            for (var r = 0u; r < ROWS; r++) {
-                w[u * ROWS + r] = unit_of(part, m, min(row + r, m.rows - 1u) * params.units + i);
+            let i = min(first + u * lanes + lane, UNITS - 1u);
+            for (var p = 0u; p < PARTS; p++) {
+                let m = matrix_of(part + p);
+                for (var r = 0u; r < ROWS; r++) {
+                    w[(u * PARTS + p) * ROWS + r] = unit_of(part + p, m, min(row + r, m.rows - 1u) * UNITS + i);
+                }
             }
         }
         for (var u = 0u; u < AHEAD; u++) {
-            let counts = first + u * lanes < params.units;
-            for (var r = 0u; r < ROWS; r++) {
-                for (var b = 0u; b < BATCH; b++) {
-                    let sum = dot_unit(w[u * ROWS + r], x[u * BATCH + b]);
-                    found[r * BATCH + b] += select(0.0, sum, counts);
+            let i = min(first + u * lanes + lane, UNITS - 1u);
+            let counts = first + u * lanes + lane < UNITS;
+            for (var b = 0u; b < BATCH; b++) {
+                let x = act(b, i);
+                for (var k = 0u; k < PARTS * ROWS; k++) {
+                    found[k * BATCH + b] += select(0.0, dot_unit(w[u * PARTS * ROWS + k], x), counts);
                 }
             }
         }

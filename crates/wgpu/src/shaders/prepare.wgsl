@@ -1,7 +1,10 @@
 // Makes the inputs of a product from rows of f32, one workgroup for each row.
 //
 // Constants: OUTPUT (codes, floats or halves), NORM (0: none, 1: multiply with the norm's weights and leave the sum of
-// squares for the product, 2: normalise), GATHER (take the rows that want logits), KEEP (also write the rows as f32).
+// squares for the product, 2: normalise), GATHER (take the rows that want logits), KEEP (also write the rows as f32);
+// WIDTH of a row, UNITS of a prepared row, NORM_START of the norm's weights in `vectors`, EPSILON, STRIDE (elements of a
+// row of the source), SUMS and SUM_COUNT: the word of `coded` where sums of squares (codes, floats) or scales of rows
+// (halves) start, and how many a row has.
 
 const NOTHING: u32 = 0u;
 const CODES: u32 = 1u;
@@ -11,28 +14,14 @@ const HALVES: u32 = 3u;
 const NORM_WEIGHTS: u32 = 1u;
 const NORM_WHOLE: u32 = 2u;
 
-struct Params {
-    width: u32,
-    units: u32,
-    norm: u32,
-    epsilon: f32,
-    // Elements of a row of the source.
-    stride: u32,
-    // Word of `coded` where sums of squares (codes, floats) or row scales (halves) start, and how many a row has.
-    sums: u32,
-    sum_count: u32,
-    spare: u32,
-}
-
-@group(0) @binding(1) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> vectors: array<f32>;
-@group(0) @binding(3) var<storage, read> source: array<f32>;
-@group(0) @binding(4) var<storage, read_write> coded: array<u32>;
-@group(0) @binding(5) var<storage, read_write> kept: array<f32>;
+@group(0) @binding(1) var<storage, read> vectors: array<f32>;
+@group(0) @binding(2) var<storage, read> source: array<f32>;
+@group(0) @binding(3) var<storage, read_write> coded: array<u32>;
+@group(0) @binding(4) var<storage, read_write> kept: array<f32>;
 
 const THREADS: u32 = 256u;
 
-var<workgroup> tile: array<vec4<f32>, THREADS>;
+var<workgroup> tile: array<f32, 4u * THREADS>;
 var<workgroup> parts: array<f32, THREADS>;
 var<workgroup> peaks: array<f32, THREADS>;
 
@@ -41,10 +30,10 @@ fn quad_of(row: u32, quad: u32) -> vec4<f32> {
     var v = vec4<f32>(0.0);
     for (var k = 0u; k < 4u; k++) {
         let at = 4u * quad + k;
-        if (at < params.width) {
-            v[k] = source[row * params.stride + at];
+        if (at < WIDTH) {
+            v[k] = source[row * STRIDE + at];
             if (NORM != 0u) {
-                v[k] *= vectors[params.norm + at];
+                v[k] *= vectors[NORM_START + at];
             }
         }
     }
@@ -55,11 +44,11 @@ fn quad_of(row: u32, quad: u32) -> vec4<f32> {
 fn survey(row: u32, thread: u32, lanes: u32, subgroup: u32, lane: u32, subgroups: u32) -> vec2<f32> {
     var sum = 0.0;
     var peak = 0.0;
-    for (var at = thread; at < params.width; at += THREADS) {
-        let v = source[row * params.stride + at];
+    for (var at = thread; at < WIDTH; at += THREADS) {
+        let v = source[row * STRIDE + at];
         sum = fma(v, v, sum);
         if (NORM != 0u) {
-            peak = max(peak, abs(v * vectors[params.norm + at]));
+            peak = max(peak, abs(v * vectors[NORM_START + at]));
         } else {
             peak = max(peak, abs(v));
         }
@@ -97,22 +86,22 @@ fn main(
     if (NORM != 0u || OUTPUT == HALVES) {
         let both = survey(row, thread, lanes, subgroup, lane, subgroups);
         if (NORM == NORM_WHOLE) {
-            factor = inverseSqrt(both.x / f32(params.width) + params.epsilon);
+            factor = inverseSqrt(both.x / f32(WIDTH) + EPSILON);
         }
         if (NORM == NORM_WEIGHTS) {
-            for (var i = thread; i < params.sum_count; i += THREADS) {
-                coded[params.sums + index * params.sum_count + i] = bitcast<u32>(select(0.0, both.x, i == 0u));
+            for (var i = thread; i < SUM_COUNT; i += THREADS) {
+                coded[SUMS + index * SUM_COUNT + i] = bitcast<u32>(select(0.0, both.x, i == 0u));
             }
         }
         if (OUTPUT == HALVES) {
             // Halves hold at most 65504; a row whose largest element is 256 has 16 bits below it.
             scale = select(1.0, both.y * factor / 256.0, both.y > 0.0);
             if (thread == 0u) {
-                coded[params.sums + index] = bitcast<u32>(scale);
+                coded[SUMS + index] = bitcast<u32>(scale);
             }
         }
     }
-    let quads = params.units * 8u;
+    let quads = UNITS * 8u;
     for (var base = 0u; base < quads; base += THREADS) {
         let quad = base + thread;
         var v = vec4<f32>(0.0);
@@ -120,8 +109,8 @@ fn main(
             v = quad_of(row, quad) * factor;
             if (KEEP) {
                 for (var k = 0u; k < 4u; k++) {
-                    if (4u * quad + k < params.width) {
-                        kept[index * params.width + 4u * quad + k] = v[k];
+                    if (4u * quad + k < WIDTH) {
+                        kept[index * WIDTH + 4u * quad + k] = v[k];
                     }
                 }
             }
@@ -133,10 +122,12 @@ fn main(
 fn write_quad(index: u32, quad: u32, quads: u32, v: vec4<f32>, scale: f32, thread: u32) {
     if (OUTPUT == CODES) {
         workgroupBarrier();
-        tile[thread] = v;
+        for (var k = 0u; k < 4u; k++) {
+            tile[4u * thread + k] = v[k];
+        }
         workgroupBarrier();
         if (quad < quads) {
-            encode(thread & ~7u, thread & 7u, index, quad >> 3u, params.units);
+            encode(4u * (thread & ~1u), thread & 1u, index, quad >> 1u, UNITS);
         }
     }
     if (OUTPUT == FLOATS && quad < quads) {

@@ -1,8 +1,8 @@
 // Norms and rotates query and key heads in place, and stores keys and values. One workgroup for each head of each row:
 // query heads, key heads, value heads.
 
-@group(0) @binding(4) var<storage, read_write> qkv: array<f32>;
-@group(0) @binding(5) var<storage, read_write> pages: array<u32>;
+@group(0) @binding(3) var<storage, read_write> qkv: array<f32>;
+@group(0) @binding(4) var<storage, read_write> pages: array<u32>;
 
 const THREADS: u32 = 64u;
 
@@ -19,11 +19,11 @@ fn main(
 ) {
     let row = workgroup.y;
     let index = workgroup.x;
-    let start = row * params.stride + index * WIDTH;
+    let start = row * STRIDE + index * WIDTH;
     let position = position_of(row);
     let is_value = index >= HEADS + KV_HEADS;
-    let norm = select(select(params.key_norm, params.query_norm, index < HEADS), NONE, is_value);
-    let epsilon = select(params.key_epsilon, params.query_epsilon, index < HEADS);
+    let norm = select(select(KEY_NORM, QUERY_NORM, index < HEADS), NONE, is_value);
+    let epsilon = select(KEY_EPSILON, QUERY_EPSILON, index < HEADS);
     var square = 0.0;
     for (var i = thread; i < WIDTH; i += THREADS) {
         let v = qkv[start + i];
@@ -59,7 +59,7 @@ fn main(
         }
         if (index >= HEADS) {
             let kv_head = select(index - HEADS, index - HEADS - KV_HEADS, is_value);
-            let at = page_start(row, position, kv_head) + select(0u, params.values, is_value);
+            let at = page_start(row, position, kv_head) + select(0u, VALUES, is_value);
             pages[4u * at + half] = pack2x16float(pair);
         }
     }

@@ -6,7 +6,7 @@ fn values_bf16(m: Matrix, i: u32) -> Values {
     let at = (m.codes >> 2u) + 4u * i;
     var values: Values;
     for (var j = 0u; j < 4u; j++) {
-        let words = weights4[at + j];
+        let words = weights[at + j];
         values.v[2u * j] = vec4<f32>(brain_pair(words.x), brain_pair(words.y));
         values.v[2u * j + 1u] = vec4<f32>(brain_pair(words.z), brain_pair(words.w));
     }
