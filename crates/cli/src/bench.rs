@@ -37,8 +37,8 @@ struct Report {
     decode_ledger: Vec<LedgerRow>,
     load_ms: f64,
     weight_bytes_per_token: u64,
-    /// `None` on a GPU, whose own memory is not measured.
-    read_gb_s: Option<f64>,
+    /// Of the device's memory.
+    read_gb_s: f64,
     peak_rss_bytes: Option<u64>,
     threads: usize,
     backend: &'static str,
@@ -84,6 +84,10 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
     let capabilities = engine.backend().capabilities();
     let (threads, backend, device) = (capabilities.threads, capabilities.name, capabilities.description.clone());
     progress.set("reading memory", rounds, rounds);
+    let read_gb_s = match engine.read_gb_s()? {
+        Some(rate) => rate,
+        None => measure_read_gb_s(threads)?,
+    };
     let report = Report {
         prefill: Rate::of(prefill_rates),
         decode: Rate::of(decode_rates),
@@ -91,7 +95,7 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
         decode_ledger,
         load_ms: milliseconds(loaded.time),
         weight_bytes_per_token: weight_bytes_per_token(loaded.model.program()),
-        read_gb_s: if backend == "gpu" { None } else { Some(measure_read_gb_s(threads)?) },
+        read_gb_s,
         peak_rss_bytes,
         threads,
         backend,
@@ -191,7 +195,7 @@ impl Report {
             "load_ms": self.load_ms,
             "weight_bytes_per_token": self.weight_bytes_per_token,
             "read_gb_s": self.read_gb_s,
-            "read_share": self.decode_gb_s().zip(self.read_gb_s).map(|(rate, read)| rate / read),
+            "read_share": self.decode_gb_s().map(|rate| rate / self.read_gb_s),
             "peak_rss_bytes": self.peak_rss_bytes,
             "threads": self.threads,
             "backend": self.backend,
@@ -219,17 +223,15 @@ impl Report {
             text += &format!(", at most {:.0} MiB of memory", bytes as f64 / f64::from(1 << 20));
         }
         text += &format!("\na token reads {:.1} MB of weights", self.weight_bytes_per_token as f64 / 1e6);
-        if let Some(read) = self.read_gb_s {
-            let threads = options::count(self.threads, "thread");
-            text += &format!("; this machine reads {read:.1} GB/s with {threads}");
-        }
+        let reads = format!("reads {:.1} GB/s", self.read_gb_s);
+        text += &match self.backend {
+            "gpu" => format!("; this GPU {reads}"),
+            _ => format!("; this machine {reads} with {}", options::count(self.threads, "thread")),
+        };
         if let Some(rate) = self.decode_gb_s() {
-            text += &format!("\ndecoding reads {rate:.1} GB/s");
-            if let Some(read) = self.read_gb_s {
-                let share = 100.0 * rate / read;
-                let cached = if share > 100.0 { ": the weights fit the caches" } else { "" };
-                text += &format!(", {share:.0} % of that{cached}");
-            }
+            let share = 100.0 * rate / self.read_gb_s;
+            let cached = if share > 100.0 { ": the weights fit the caches" } else { "" };
+            text += &format!("\ndecoding reads {rate:.1} GB/s, {share:.0} % of that{cached}");
         }
         for (what, ledger) in [("decode", &self.decode_ledger), ("prefill", &self.prefill_ledger)] {
             if !ledger.is_empty() {

@@ -286,6 +286,12 @@ pub trait Backend: Send {
         Ok(None)
     }
 
+    /// Measures how fast the device reads its own memory with plain loads, in GB/s. `None` where that is the processor's
+    /// memory, which is measured without a backend.
+    fn read_gb_s(&mut self) -> Result<Option<f64>, BackendError> {
+        Ok(None)
+    }
+
     /// Asks for a ledger, or no longer. A backend for which keeping one costs nothing always does.
     fn keep_ledger(&mut self, _keep: bool) -> Result<(), BackendError> {
         Ok(())

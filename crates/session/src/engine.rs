@@ -285,6 +285,11 @@ impl Engine {
         Ok(found?)
     }
 
+    /// See [`program::Backend::read_gb_s`].
+    pub fn read_gb_s(&mut self) -> Result<Option<f64>, SessionError> {
+        Ok(self.backend.read_gb_s()?)
+    }
+
     /// Asks for a ledger of passes, or no longer.
     pub fn keep_ledger(&mut self, keep: bool) -> Result<(), SessionError> {
         Ok(self.backend.keep_ledger(keep)?)

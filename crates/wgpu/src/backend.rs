@@ -149,6 +149,10 @@ impl Backend for GpuBackend {
         self.executable(executable)?.greedy(input, count, ahead).map(Some)
     }
 
+    fn read_gb_s(&mut self) -> Result<Option<f64>, BackendError> {
+        crate::read_rate::measure(&self.gpu).map(Some)
+    }
+
     fn keep_ledger(&mut self, keep: bool) -> Result<(), BackendError> {
         self.executables.iter_mut().try_for_each(|executable| executable.keep_ledger(keep))
     }

@@ -20,6 +20,7 @@ mod lowering_check;
 mod pass;
 mod planes;
 mod read;
+mod read_rate;
 #[expect(unsafe_code, reason = "shaders of this crate run without index checks")]
 mod shader;
 mod weights;

@@ -7,8 +7,8 @@
 use bytemuck::{Pod, cast_slice};
 use tensor::Format;
 use tensor::format::{
-    BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0,
-    SixBitPairs,
+    BlockIQ4NL, BlockIQ4XS, BlockMXFP4, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1,
+    BlockQ5K, BlockQ6K, BlockQ8_0, SixBitPairs,
 };
 
 /// Weights in a unit.
@@ -59,6 +59,11 @@ const fn layout(
 }
 
 impl Layout {
+    /// Whether its units have mins.
+    pub(crate) fn has_mins(&self) -> bool {
+        !matches!(self.name, "q8_0" | "iq4_nl" | "iq4_xs" | "mxfp4")
+    }
+
     /// The layout of a format that has a kernel of its own.
     pub(crate) fn of(format: Format) -> Option<Layout> {
         const NONE: (usize, usize) = (0, 1);
@@ -75,6 +80,9 @@ impl Layout {
             Format::Q3_K => layout("q3_k", true, [(8, 1), (4, 1), (12, 8), (2, 8)], split_q3_k),
             Format::Q4_K => layout("q4_k", true, [(16, 1), NONE, NONE, (16, 8)], split_q4_k),
             Format::Q5_K => layout("q5_k", true, [(16, 1), (4, 1), NONE, (16, 8)], split_q5_k),
+            Format::IQ4_NL => layout("iq4_nl", true, [(16, 1), NONE, (2, 1), NONE], split_iq4_nl),
+            Format::IQ4_XS => layout("iq4_xs", true, [(16, 1), NONE, NONE, (8, 8)], split_iq4_xs),
+            Format::MXFP4 => layout("mxfp4", true, [(16, 1), NONE, (1, 1), NONE], split_mxfp4),
             Format::Q6_K => layout("q6_k", true, [(16, 1), (8, 1), (2, 1), (2, 8)], split_q6_k),
             _ => return None,
         })
@@ -120,6 +128,32 @@ fn split_q4_0(rows: &[u8], _: usize, [codes, _, scales, _]: [&mut [u8]; PLANES])
     for (block, (codes, scale)) in blocks::<BlockQ4_0>(rows).iter().zip(outputs) {
         *codes = block.codes;
         *scale = block.d.0;
+    }
+}
+
+fn split_iq4_nl(rows: &[u8], _: usize, [codes, _, scales, _]: [&mut [u8]; PLANES]) {
+    let outputs = codes.as_chunks_mut::<16>().0.iter_mut().zip(scales.as_chunks_mut::<2>().0);
+    for (block, (codes, scale)) in blocks::<BlockIQ4NL>(rows).iter().zip(outputs) {
+        *codes = block.codes;
+        *scale = block.d.0;
+    }
+}
+
+fn split_iq4_xs(rows: &[u8], _: usize, [codes, _, _, supers]: [&mut [u8]; PLANES]) {
+    let outputs = codes.as_chunks_mut::<128>().0.iter_mut().zip(supers.as_chunks_mut::<8>().0);
+    for (block, (codes, shared)) in blocks::<BlockIQ4XS>(rows).iter().zip(outputs) {
+        *codes = block.codes;
+        shared[..2].copy_from_slice(&block.d.0);
+        shared[2..4].copy_from_slice(&block.high_scales);
+        shared[4..].copy_from_slice(&block.low_scales);
+    }
+}
+
+fn split_mxfp4(rows: &[u8], _: usize, [codes, _, scales, _]: [&mut [u8]; PLANES]) {
+    let outputs = codes.as_chunks_mut::<16>().0.iter_mut().zip(scales);
+    for (block, (codes, scale)) in blocks::<BlockMXFP4>(rows).iter().zip(outputs) {
+        *codes = block.codes;
+        *scale = block.exponent;
     }
 }
 

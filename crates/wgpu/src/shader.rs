@@ -70,6 +70,7 @@ pub(crate) const ATTENTION_ROWS_SPLIT: &[Binding] = &[Read, Read, Read, Read, Re
 pub(crate) const ATTENTION_MERGE: &[Binding] = &[Read, Absent, Absent, Absent, Absent, ReadWrite, ReadWrite, ReadWrite];
 pub(crate) const ATTENTION_TILES: &[Binding] = &[Read, Read, Read, Read, Read, ReadWrite, Read];
 pub(crate) const ARGMAX: &[Binding] = &[ReadWrite, Read, ReadWrite, ReadWrite];
+pub(crate) const READ_RATE: &[Binding] = &[Read, ReadWrite];
 pub(crate) const ADD_NORMED: &[Binding] = &[Read, Read, ReadWrite];
 
 pub(crate) const GEMM_FILES: &[&str] = &["common.wgsl", "one_matrix.wgsl", "outputs.wgsl", "put.wgsl", "gemm.wgsl"];
@@ -101,7 +102,12 @@ files!(
     "formats/bf16.wgsl",
     "formats/f16.wgsl",
     "formats/f32.wgsl",
+    "formats/iq4_levels.wgsl",
+    "formats/iq4_nl.wgsl",
+    "formats/iq4_xs.wgsl",
     "formats/k_header.wgsl",
+    "formats/levels.wgsl",
+    "formats/mxfp4.wgsl",
     "formats/q2_k.wgsl",
     "formats/q3_k.wgsl",
     "formats/q4_0.wgsl",
@@ -126,6 +132,7 @@ files!(
     "pass.wgsl",
     "prepare.wgsl",
     "put.wgsl",
+    "read_rate.wgsl",
     "rope_store.wgsl",
 );
 
@@ -192,8 +199,10 @@ impl Source {
         for layout in layouts {
             if !names.contains(&layout.name) {
                 names.push(layout.name);
-                if matches!(layout.name, "q4_k" | "q5_k") && !self.files.contains(&"formats/k_header.wgsl") {
-                    self.files.push("formats/k_header.wgsl");
+                for shared in shared_files(layout) {
+                    if !self.files.contains(shared) {
+                        self.files.push(shared);
+                    }
                 }
                 let path = FILES.iter().find(|(path, _)| *path == format!("formats/{}.wgsl", layout.name));
                 self.files.push(path.expect("every layout has a shader file").0);
@@ -263,6 +272,16 @@ impl Source {
     /// The batches that this source has a pipeline for.
     pub(crate) fn batches(&self) -> &'static [usize] {
         if self.few.is_some() { &BATCHES } else { &BATCHES[..1] }
+    }
+}
+
+/// Files that functions of several formats need.
+fn shared_files(layout: &Layout) -> &'static [&'static str] {
+    match layout.name {
+        "q4_k" | "q5_k" => &["formats/k_header.wgsl"],
+        "iq4_nl" | "iq4_xs" => &["formats/levels.wgsl", "formats/iq4_levels.wgsl"],
+        "mxfp4" => &["formats/levels.wgsl"],
+        _ => &[],
     }
 }
 

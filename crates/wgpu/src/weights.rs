@@ -204,8 +204,8 @@ fn write(gpu: &Gpu, buffer: &wgpu::Buffer, piece: &Piece, spec: &TensorSpec, byt
     let units = units_of(spec.columns);
     let row_bytes = spec.row_bytes();
     let unit_bytes: usize = piece.layout.planes.iter().map(|plane| plane.bytes * 8 / plane.units).sum();
-    // Whole words of every plane: two rows of an odd number of half-precision scales.
-    let chunk = (CHUNK_BYTES / (units * unit_bytes / 8).max(1)).max(2) / 2 * 2;
+    // Whole words of every plane: four rows of an odd number of scales of one byte.
+    let chunk = (CHUNK_BYTES / (units * unit_bytes / 8).max(1)).max(4) / 4 * 4;
     let mut written = 0;
     let mut first = piece.rows.start;
     while first < piece.rows.end {
@@ -230,8 +230,8 @@ fn split(spec: &TensorSpec, layout: &Layout, rows: &[u8], count: usize) -> [Vec<
     let native = stored(spec.format) == spec.format;
     let mut planes = layout.planes.map(|plane| vec![0; plane.bytes_of(count * units).next_multiple_of(4)]);
     let workers = thread::available_parallelism().map_or(1, usize::from).min(count.div_ceil(2));
-    // An even number, so that no two threads share a word.
-    let share = count.div_ceil(workers).next_multiple_of(2);
+    // So many rows that no two threads share a word.
+    let share = count.div_ceil(workers).next_multiple_of(4);
     thread::scope(|scope| {
         let mut rest = planes.each_mut().map(|plane| plane.as_mut_slice());
         for rows in rows.chunks(share * spec.row_bytes()) {

@@ -54,7 +54,7 @@ impl Lowering<'_> {
             .number("NORM_EPSILON", words.norm_epsilon)
             .counts(&words.counts())
             .text_in_front(&words.matrices())
-            .flag("MINS", layouts.iter().any(|layout| layout.name != "q8_0"))
+            .flag("MINS", layouts.iter().any(Layout::has_mins))
             .formats(&layouts);
         let b = self.buffers;
         let inputs = &b.few(input).buffer;
