@@ -13,7 +13,7 @@ use crate::output::Verbosity;
 mod devices;
 mod files;
 
-pub(crate) use devices::{DoctorArgs, SelftestArgs};
+pub(crate) use devices::{CacheType, DoctorArgs, SelftestArgs};
 pub(crate) use files::{ConvertArgs, ImatrixArgs, MergeArgs, QuantizeArgs, SetArgs, SplitArgs, VerifyArgs};
 
 /// Rows of a pass beyond this only cost memory.
@@ -138,6 +138,9 @@ pub(crate) struct LoadArgs {
     /// Memory to use at most, in MiB [default: what the system has available].
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=u64::MAX >> 20))]
     pub(crate) memory: Option<u64>,
+    /// How keys and values are stored; q8_0 needs 53 % of f16's memory [default: f16, on the reference f32].
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub(crate) cache_type: Option<CacheType>,
     /// Rows of a prefill pass.
     #[arg(short, long, value_name = "ROWS", default_value = "512",
           value_parser = clap::value_parser!(u32).range(1..=ROWS_MAX))]

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use metallic::memory::{measure_read_gb_s, peak_resident_bytes};
 use metallic::program::LedgerRow;
-use metallic::program::cost::weight_bytes_per_token;
+use metallic::program::cost::{kv_bytes_per_position, weight_bytes_per_token};
 use metallic::session::{Engine, Sequence};
-use metallic::{Error, LoadOptions};
+use metallic::{Error, KvFormat, LoadOptions};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -37,6 +37,8 @@ struct Report {
     decode_ledger: Vec<LedgerRow>,
     load_ms: f64,
     weight_bytes_per_token: u64,
+    kv_format: KvFormat,
+    kv_bytes_per_position: u64,
     /// Of the device's memory.
     read_gb_s: f64,
     peak_rss_bytes: Option<u64>,
@@ -81,6 +83,7 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
     }
     // Before the buffer of the measurement that follows.
     let peak_rss_bytes = peak_resident_bytes();
+    let kv_format = engine.plan().kv_format;
     let capabilities = engine.backend().capabilities();
     let (threads, backend, device) = (capabilities.threads, capabilities.name, capabilities.description.clone());
     progress.set("reading memory", rounds, rounds);
@@ -95,6 +98,8 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
         decode_ledger,
         load_ms: milliseconds(loaded.time),
         weight_bytes_per_token: weight_bytes_per_token(loaded.model.program()),
+        kv_format,
+        kv_bytes_per_position: kv_bytes_per_position(loaded.model.program(), kv_format),
         read_gb_s,
         peak_rss_bytes,
         threads,
@@ -194,6 +199,8 @@ impl Report {
             "decode_tok_s": self.decode,
             "load_ms": self.load_ms,
             "weight_bytes_per_token": self.weight_bytes_per_token,
+            "cache_type": self.kv_format.name(),
+            "kv_bytes_per_position": self.kv_bytes_per_position,
             "read_gb_s": self.read_gb_s,
             "read_share": self.decode_gb_s().map(|rate| rate / self.read_gb_s),
             "peak_rss_bytes": self.peak_rss_bytes,
@@ -228,6 +235,8 @@ impl Report {
             "gpu" => format!("; this GPU {reads}"),
             _ => format!("; this machine {reads} with {}", options::count(self.threads, "thread")),
         };
+        let (kv, format) = (self.kv_bytes_per_position as f64 / 1e3, self.kv_format);
+        text += &format!("\nkeys and values of a position take {kv:.1} kB in {format}");
         if let Some(rate) = self.decode_gb_s() {
             let share = 100.0 * rate / self.read_gb_s;
             let cached = if share > 100.0 { ": the weights fit the caches" } else { "" };

@@ -54,7 +54,7 @@ impl Findings<'_> {
         Some(Needs {
             weight_bytes: program.tensors.iter().map(|tensor| tensor.bytes() as u64).sum(),
             weight_bytes_per_token: weight_bytes_per_token(program),
-            kv_bytes_per_token: kv_bytes_per_position(program, KvFormat::F16.bytes()),
+            kv_bytes_per_token: kv_bytes_per_position(program, KvFormat::F16),
             context: program.sizes.context,
         })
     }

@@ -11,7 +11,7 @@ use metallic::{
     TemplateOrigin,
 };
 
-use crate::args::{ContextArgs, FileArgs, GenerateArgs, LoadArgs, SamplingArgs, SpeculationArg};
+use crate::args::{CacheType, ContextArgs, FileArgs, GenerateArgs, LoadArgs, SamplingArgs, SpeculationArg};
 use crate::embedded;
 use crate::input::read_text;
 use crate::output::Output;
@@ -75,6 +75,7 @@ pub(crate) fn load_options(args: &LoadArgs, context: Option<usize>) -> anyhow::R
         device,
         threads: args.threads.map(|threads| threads as usize),
         context,
+        kv_format: args.cache_type.map(CacheType::format),
         memory_bytes: args.memory.map(|mib| mib << 20),
         rows: args.batch_size as usize,
         pre_tokenizer: args.pre.clone(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use program::{Activation, Attention, Buffer, PageTable, RopeKind, RopeStore, RopeTable, Sizes};
+use program::{Activation, Attention, Buffer, KvFormat, PageTable, RopeKind, RopeStore, RopeTable, Sizes};
 use tensor::{FORMATS, Format};
 
 use crate::random::Random;
@@ -51,18 +51,22 @@ pub(super) fn cases(selection: Selection) -> Vec<Case> {
     for (name, heads) in variants().into_iter().filter(|(name, _)| chosen(name)) {
         cases.push(rope(&name, heads));
         cases.push(attention(&name, heads));
+        if heads.width.is_multiple_of(KvFormat::Q8_0.block()) {
+            cases.push(coded(attention(&name, heads), Path::CodedPages));
+        }
     }
     for format in FORMATS.iter().filter(|row| row.codec.is_some()) {
         cases.push(attention_out(format.format));
     }
     cases.extend(whole_layers());
+    cases.extend(whole_layers().into_iter().map(|case| coded(case, Path::CodedLayers)));
     cases
 }
 
 fn variants() -> Vec<(String, Heads)> {
     let mut variants = vec![("4 heads over 2 of 64".to_owned(), PLAIN)];
     let mut add = |name: &str, heads: Heads| variants.push((name.to_owned(), heads));
-    for width in [16, 32, 80, 128, 256] {
+    for width in [16, 32, 80, 96, 128, 256] {
         add(&format!("heads of {width}"), Heads { width, rotated: width, ..PLAIN });
     }
     for (heads, kv_heads) in [(2, 2), (3, 1), (7, 1), (14, 2), (10, 2)] {
@@ -156,7 +160,7 @@ fn one_layer(
     let layers = vec![layer.finish()];
     let epilogue = maker.epilogue(("head", Format::F32), Biases::Absent, None);
     let program = maker.program(prologue, layers, epilogue);
-    Case { name, program, buffer, width, path, spread: 1.0, passes: passes() }
+    Case { name, program, buffer, width, path, kv: KvFormat::F16, spread: 1.0, passes: passes() }
 }
 
 fn rope(name: &str, heads: Heads) -> Case {
@@ -172,6 +176,11 @@ fn attention(name: &str, heads: Heads) -> Case {
         heads.store(layer, Format::F32, Biases::Absent);
         heads.attend(layer);
     })
+}
+
+/// The same with keys and values in Q8_0.
+fn coded(case: Case, path: Path) -> Case {
+    Case { name: format!("{}, {}", case.name, KvFormat::Q8_0), kv: KvFormat::Q8_0, path, ..case }
 }
 
 /// The width of the attention output is a whole number of blocks of every format.
@@ -214,7 +223,7 @@ fn whole_layers() -> Vec<Case> {
         let program = maker.program(prologue, layers, epilogue);
         let name = format!("three layers {name}");
         let (buffer, width) = (Buffer::Logits, VOCABULARY);
-        Case { name, program, buffer, width, path: Path::Layers, spread: 1.0, passes: passes() }
+        Case { name, program, buffer, width, path: Path::Layers, kv: KvFormat::F16, spread: 1.0, passes: passes() }
     };
     stacks.into_iter().map(make).collect()
 }

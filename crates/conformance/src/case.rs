@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use program::{
-    Activation, Attention, Buffer, Embed, Head, LinearAdd, Norm, NormGatedLinear, NormLinear, PageTable, Program,
-    ProgramBuilder, Projection, RopeStore, Sizes, Slot, Step, TensorSpec, Unit, UnitBuilder,
+    Activation, Attention, Buffer, Embed, Head, KvFormat, LinearAdd, Norm, NormGatedLinear, NormLinear, PageTable,
+    Program, ProgramBuilder, Projection, RopeStore, Sizes, Slot, Step, TensorSpec, Unit, UnitBuilder,
 };
 use tensor::Format;
 
@@ -28,6 +28,8 @@ pub(super) struct Case {
     pub(super) width: usize,
     /// What the numbers go through besides the matrices of the program.
     pub(super) path: Path,
+    /// How keys and values are stored.
+    pub(super) kv: KvFormat,
     /// Of the values in the embedding table.
     pub(super) spread: f32,
     pub(super) passes: Vec<Pass>,

@@ -48,9 +48,10 @@ pub enum Selection {
     All,
 }
 
-/// Names and programs of the selected cases, for those who look at what a backend makes of them without running it.
-pub fn programs(selection: Selection) -> Vec<(String, Arc<Program>)> {
-    case::selected(selection).into_iter().map(|case| (case.name, case.program)).collect()
+/// Names, programs and stores of the selected cases, for those who look at what a backend makes of them without running
+/// it.
+pub fn programs(selection: Selection) -> Vec<(String, Arc<Program>, KvFormat)> {
+    case::selected(selection).into_iter().map(|case| (case.name, case.program, case.kv)).collect()
 }
 
 /// Cases with what the reference makes of them.
@@ -65,6 +66,8 @@ pub struct Report {
     pub checked: usize,
     /// Cases that were left out, by an entry of the list.
     pub ignored: usize,
+    /// Cases whose format of keys and values the backend does not claim to have, and which it did refuse.
+    pub refused: usize,
     /// What is wrong, one line each.
     pub failures: Vec<String>,
     /// The worst row met on each path, and its case.
@@ -107,6 +110,13 @@ impl Suite {
     /// Runs one case, counted as [`Suite::names`] counts them, on a candidate that has run none.
     pub fn check_case(&self, index: usize, candidate: &mut dyn Backend, report: &mut Report) {
         let (case, expected) = &self.cases[index];
+        if !candidate.capabilities().kv_formats.contains(&case.kv) {
+            match run(case, candidate) {
+                Err(BackendError::KvFormat { .. }) => report.refused += 1,
+                _ => report.failures.push(format!("{}: {} should have been refused", case.name, case.kv)),
+            }
+            return;
+        }
         report.checked += 1;
         match support_of(case, candidate) {
             Some(path) => match run(case, candidate) {
@@ -187,7 +197,7 @@ fn support_of(case: &Case, backend: &dyn Backend) -> Option<Path> {
 fn run(case: &Case, backend: &mut dyn Backend) -> Result<Vec<Vec<f32>>, BackendError> {
     let program = &case.program;
     let executable = backend.compile(program, RowBucket { rows: ROWS_MAX, logit_rows: ROWS_MAX })?;
-    backend.allocate(executable, KvPlan { pages: PAGES, format: KvFormat::F16 })?;
+    backend.allocate(executable, KvPlan { pages: PAGES, format: case.kv })?;
     for (index, spec) in (0..).map(TensorIndex).zip(&program.tensors) {
         let bytes = case::encoded(spec, case.spread);
         let length = bytes.len();

@@ -1,6 +1,6 @@
 //! Steps with matrices, in every format: embedding, projections, gates, residual sums and heads.
 
-use program::{Activation, Buffer, Sizes, Unit};
+use program::{Activation, Buffer, KvFormat, Sizes, Unit};
 use tensor::{FORMATS, Format};
 
 use crate::tolerance::Path;
@@ -86,7 +86,7 @@ fn case(name: String, maker: (Maker, Unit), layers: Vec<Unit>, (buffer, width): 
     let (mut maker, prologue) = maker;
     let epilogue = maker.epilogue(("head", Format::F32), Biases::Absent, None);
     let program = maker.program(prologue, layers, epilogue);
-    Case { name, program, buffer, width, path: Path::Sums, spread: 1.0, passes: passes() }
+    Case { name, program, buffer, width, path: Path::Sums, kv: KvFormat::F16, spread: 1.0, passes: passes() }
 }
 
 /// A case with one layer.
@@ -118,7 +118,7 @@ fn head(format: Format, hidden: usize) -> Case {
     let name = format!("head {} {hidden}x{VOCABULARY}", format.name());
     let program = maker.program(prologue, vec![], epilogue);
     let (buffer, width) = (Buffer::Logits, VOCABULARY);
-    Case { name, program, buffer, width, path: Path::Sums, spread: 1.0, passes: passes() }
+    Case { name, program, buffer, width, path: Path::Sums, kv: KvFormat::F16, spread: 1.0, passes: passes() }
 }
 
 fn tied(format: Format, hidden: usize) -> Case {
@@ -127,7 +127,7 @@ fn tied(format: Format, hidden: usize) -> Case {
     let name = format!("tied head {} {hidden}x{VOCABULARY}", format.name());
     let program = maker.program(prologue, vec![], epilogue);
     let (buffer, width) = (Buffer::Logits, VOCABULARY);
-    Case { name, program, buffer, width, path: Path::Sums, spread: 1.0, passes: passes() }
+    Case { name, program, buffer, width, path: Path::Sums, kv: KvFormat::F16, spread: 1.0, passes: passes() }
 }
 
 /// Three projections whose outputs are no multiple of sixteen, one of them a single row.

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use program::{
-    Backend, BackendError, Buffer, Capabilities, ExecutableId, Fence, KvPlan, LedgerRow, PassInput, Program, RowBucket,
-    Segment, Step, Support, TensorBytes, TensorIndex, TensorSpec,
+    Backend, BackendError, Buffer, Capabilities, ExecutableId, Fence, KvFormat, KvPlan, LedgerRow, PassInput, Program,
+    RowBucket, Segment, Step, Support, TensorBytes, TensorIndex, TensorSpec,
 };
 use tensor::Format;
 
@@ -45,6 +45,7 @@ impl CpuBackend {
                 description: format!("{}, {threads} {plural}", level.name()),
                 threads,
                 half_products: false,
+                kv_formats: &[KvFormat::F16],
             },
             kernels: Kernels::of(level),
             pool: Pool::new(threads)?,
@@ -83,6 +84,7 @@ impl Backend for CpuBackend {
     }
 
     fn allocate(&mut self, executable: ExecutableId, plan: KvPlan) -> Result<(), BackendError> {
+        plan.check(&self.executables[executable.0 as usize].program, &self.capabilities)?;
         self.executable(executable).allocate(plan)
     }
 

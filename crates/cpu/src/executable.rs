@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use program::cost::{StepCost, step_cost};
 use program::{
-    BackendError, Buffer, KvFormat, KvPlan, LedgerRow, PAGE_ROWS, PassInput, Program, RopeTable, RowBucket, Segment,
-    Step, TensorBytes, TensorIndex, TensorSpec,
+    BackendError, Buffer, KvPlan, LedgerRow, PAGE_ROWS, PassInput, Program, RopeTable, RowBucket, Segment, Step,
+    TensorBytes, TensorIndex, TensorSpec,
 };
 
 use crate::activations::ActivationBlock;
@@ -150,9 +150,6 @@ impl Executable {
     }
 
     pub(crate) fn allocate(&mut self, plan: KvPlan) -> Result<(), BackendError> {
-        if plan.format != KvFormat::F16 {
-            return Err(BackendError::Unsupported { backend: "cpu", step: "KV pages".to_owned(), format: "F32" });
-        }
         let mut layers = Vec::new();
         let mut end = 0;
         for unit in &self.program.layers {
@@ -295,7 +292,11 @@ fn check_head_widths(program: &Program) -> Result<(), BackendError> {
                 && step.head_width > HEAD_WIDTH_MAX
             {
                 let step = format!("{}.{name} (heads of {}, at most {HEAD_WIDTH_MAX})", unit.name, step.head_width);
-                return Err(BackendError::Unsupported { backend: "cpu", step, format: "F16 keys and values" });
+                return Err(BackendError::Unsupported {
+                    backend: "cpu",
+                    step,
+                    format: "keys and values of any format",
+                });
             }
         }
     }

@@ -10,8 +10,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use program::{
-    Backend, BackendError, Buffer, Capabilities, ExecutableId, Fence, KvPlan, LedgerRow, PAGE_ROWS, PassInput, Program,
-    RowBucket, Segment, Step, Support, TensorBytes, TensorIndex, Unit,
+    Backend, BackendError, Buffer, Capabilities, ExecutableId, Fence, KvFormat, KvPlan, LedgerRow, PAGE_ROWS,
+    PassInput, Program, RowBucket, Segment, Step, Support, TensorBytes, TensorIndex, Unit,
 };
 use tensor::Format;
 
@@ -49,7 +49,13 @@ impl ReferenceBackend {
     pub fn new() -> ReferenceBackend {
         let description = "readable f32 reference, 1 thread".to_owned();
         ReferenceBackend {
-            capabilities: Capabilities { name: NAME, description, threads: 1, half_products: false },
+            capabilities: Capabilities {
+                name: NAME,
+                description,
+                threads: 1,
+                half_products: false,
+                kv_formats: &[KvFormat::F32, KvFormat::F16, KvFormat::Q8_0],
+            },
             executables: Vec::new(),
             submitted: 0,
         }
@@ -123,9 +129,11 @@ impl Backend for ReferenceBackend {
     }
 
     fn allocate(&mut self, executable: ExecutableId, plan: KvPlan) -> Result<(), BackendError> {
+        let capabilities = self.capabilities.clone();
         let executable = self.executable(executable)?;
+        plan.check(&executable.program, &capabilities)?;
         executable.pool = KvPool::empty();
-        executable.pool = KvPool::new(&executable.program.kv_widths(), plan)?;
+        executable.pool = KvPool::new(&executable.program.kv_shapes(), plan)?;
         Ok(())
     }
 

@@ -42,7 +42,7 @@ impl Device {
         }
     }
 
-    /// The element format of keys and values that the device computes with.
+    /// How the device stores keys and values where nobody asks for something else.
     pub fn kv_format(&self) -> KvFormat {
         match self {
             Device::Auto | Device::Cpu | Device::Gpu | Device::Named(_) => KvFormat::F16,
@@ -196,7 +196,10 @@ impl Opened {
         match error {
             SessionError::DoesNotFit { .. }
             | SessionError::Backend(
-                BackendError::OutOfMemory { .. } | BackendError::Unsupported { .. } | BackendError::DeviceLost { .. },
+                BackendError::OutOfMemory { .. }
+                | BackendError::Unsupported { .. }
+                | BackendError::KvFormat { .. }
+                | BackendError::DeviceLost { .. },
             ) => Some(on_cpu(threads, Reason::Refused { gpu: gpu.to_string(), why: error.to_string() })),
             _ => None,
         }

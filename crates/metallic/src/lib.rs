@@ -38,6 +38,7 @@ pub use error::Error;
 pub use generate::{Event, FinishReason, GenerateOptions, Generation, Speculation, Timings};
 pub use model::{LoadOptions, LoadStage, Model};
 pub use perplexity::Perplexity;
+pub use program::KvFormat;
 pub use prompt::{Prompt, TemplateOrigin};
 pub use session::sampler::{Mirostat, SamplerConfig};
 pub use text::chat_template::{Content, Message};

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gguf::GgufFile;
-use program::{Program, TensorBytes, TensorIndex};
+use program::{KvFormat, Program, TensorBytes, TensorIndex};
 use session::{Engine, EngineConfig, Sequence, SessionError, WeightSource};
 use text::Tokenizer;
 
@@ -24,6 +24,9 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Positions to hold; `None` takes the model's own, or as many as fit the memory.
     pub context: Option<usize>,
+    /// How keys and values are stored: [`KvFormat::Q8_0`] takes a little more than half the memory of [`KvFormat::F16`].
+    /// `None` takes the device's own, F16 on all but the reference.
+    pub kv_format: Option<KvFormat>,
     /// Bytes that weights, keys and values and scratch may take; `None` takes what the system says is available, or the
     /// memory of a GPU that has its own.
     pub memory_bytes: Option<u64>,
@@ -45,6 +48,7 @@ impl LoadOptions {
             device: Device::Cpu,
             threads: None,
             context: None,
+            kv_format: None,
             memory_bytes: None,
             rows: 512,
             logit_rows: 8,
@@ -159,7 +163,7 @@ fn load_engine(
     let mut on = |opened: &Opened| {
         let config = EngineConfig {
             context: options.context,
-            kv_format: options.device.kv_format(),
+            kv_format: options.kv_format.unwrap_or_else(|| options.device.kv_format()),
             rows: options.rows,
             logit_rows: options.logit_rows,
             budget_bytes: options.memory_bytes.unwrap_or_else(|| opened.budget_bytes()),

@@ -47,5 +47,11 @@ pub fn selftest(
     }
     progress(cases, cases);
     let worst = report.worst.into_iter().map(|(path, (deviation, case))| (path, deviation, case)).collect();
-    Ok(SelfTest { placement: opened.placement, description, cases, failures: report.failures, worst })
+    Ok(SelfTest {
+        placement: opened.placement,
+        description,
+        cases: cases - report.refused,
+        failures: report.failures,
+        worst,
+    })
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::input::PassInput;
+use crate::kv::{KvFormat, KvPlan};
 use crate::program::{Program, TensorIndex, TensorSpec};
 use crate::step::{Buffer, Step};
 
@@ -45,34 +46,6 @@ impl Segment {
     }
 }
 
-/// How keys and values are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum KvFormat {
-    /// IEEE half precision: the default of every runtime in the field.
-    F16,
-    /// Single precision: for comparisons.
-    F32,
-}
-
-impl KvFormat {
-    /// Bytes of one element.
-    pub fn bytes(self) -> usize {
-        match self {
-            KvFormat::F16 => 2,
-            KvFormat::F32 => 4,
-        }
-    }
-}
-
-/// Keys and values to hold: `pages` pages of [`crate::PAGE_ROWS`] positions in every layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KvPlan {
-    /// Pages in the pool, each spanning all layers.
-    pub pages: usize,
-    /// Element format.
-    pub format: KvFormat,
-}
-
 /// How a backend runs a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
@@ -95,6 +68,8 @@ pub struct Capabilities {
     pub threads: usize,
     /// Whether products of many rows multiply halves, with sums in f32.
     pub half_products: bool,
+    /// How keys and values may be stored, the best first.
+    pub kv_formats: &'static [KvFormat],
 }
 
 /// Weight bytes kept alive by whoever owns them, so that a backend may use a mapped file in place.
@@ -158,6 +133,28 @@ pub enum BackendError {
         step: String,
         /// The weight's format.
         format: &'static str,
+    },
+    /// Keys and values cannot be stored in this format here.
+    #[error("backend {backend} cannot store keys and values in {format}; it can in {known}")]
+    KvFormat {
+        /// The backend's name.
+        backend: &'static str,
+        /// The format asked for.
+        format: &'static str,
+        /// The formats that it has.
+        known: String,
+    },
+    /// Keys and values of this model's heads cannot be stored in this format, on no backend.
+    #[error(
+        "keys and values in {format} come in blocks of {block}, and this model's heads have {head_width} elements; f16 works for all"
+    )]
+    KvHeads {
+        /// The format asked for.
+        format: &'static str,
+        /// Elements of its blocks.
+        block: usize,
+        /// Elements of a head.
+        head_width: usize,
     },
     /// Memory was refused.
     #[error("backend {backend} could not allocate {bytes} bytes for {what}")]

@@ -1,5 +1,6 @@
 //! Bytes and operations of steps, from shapes and formats alone: what plans and ledgers are made of.
 
+use crate::kv::KvFormat;
 use crate::program::{Program, Unit};
 use crate::step::Step;
 
@@ -36,6 +37,6 @@ pub fn weight_bytes_per_token(program: &Program) -> u64 {
 }
 
 /// Bytes of keys and values that one position takes over all layers.
-pub fn kv_bytes_per_position(program: &Program, element_bytes: usize) -> u64 {
-    program.kv_widths().iter().map(|width| 2 * (*width * element_bytes) as u64).sum()
+pub fn kv_bytes_per_position(program: &Program, format: KvFormat) -> u64 {
+    program.kv_shapes().iter().map(|shape| 2 * format.bytes(shape.width()) as u64).sum()
 }

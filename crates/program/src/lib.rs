@@ -10,16 +10,17 @@ pub mod cost;
 pub mod describe;
 pub mod input;
 pub mod input_check;
+pub mod kv;
 pub mod program;
 pub mod step;
 pub mod sums;
 
 pub use backend::{
-    Backend, BackendError, Capabilities, ExecutableId, Fence, KvFormat, KvPlan, LedgerRow, RowBucket, Segment, Support,
-    TensorBytes,
+    Backend, BackendError, Capabilities, ExecutableId, Fence, LedgerRow, RowBucket, Segment, Support, TensorBytes,
 };
 pub use builder::{ProgramBuilder, ProgramError, UnitBuilder};
 pub use input::{PAGE_ROWS, PageTable, PassInput};
+pub use kv::{KvFormat, KvPlan, KvShape};
 pub use program::{Program, Sizes, Template, TemplateIndex, TensorIndex, TensorSpec, Unit};
 pub use step::{
     Activation, Attention, Buffer, Embed, Head, LinearAdd, Norm, NormGatedLinear, NormLinear, Projection, RopeKind,

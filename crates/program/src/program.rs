@@ -124,15 +124,4 @@ impl Program {
             Buffer::Logits => self.sizes.vocabulary,
         }
     }
-
-    /// Key (or value) elements that one position takes in each layer: `kv_heads × head_width`.
-    pub fn kv_widths(&self) -> Vec<usize> {
-        let width = |unit: &Unit| {
-            self.template(unit).steps.iter().find_map(|(_, step)| match step {
-                Step::RopeStore(s) => Some(s.kv_heads * s.head_width),
-                _ => None,
-            })
-        };
-        self.layers.iter().map(|unit| width(unit).unwrap_or(0)).collect()
-    }
 }

@@ -25,7 +25,7 @@ pub trait WeightSource {
 pub struct EngineConfig {
     /// Positions to hold; `None` takes the model's own, or as many as fit.
     pub context: Option<usize>,
-    /// Element format of keys and values.
+    /// How keys and values are stored.
     pub kv_format: KvFormat,
     /// Rows of a prefill pass.
     pub rows: usize,
@@ -99,6 +99,9 @@ impl Engine {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Engine, SessionError> {
         let bucket = RowBucket { rows: config.rows.max(1), logit_rows: config.logit_rows.max(1) };
+        let kv_plan = |pages| KvPlan { pages, format: config.kv_format };
+        // Before the plan: what cannot be stored at all should not be called too large.
+        kv_plan(0).check(&program, backend.capabilities())?;
         let plan = plan(
             &program,
             &PlanRequest {
@@ -111,7 +114,7 @@ impl Engine {
         )?;
         let decoded = check_support(&*backend, &program)?;
         let executable = backend.compile(&program, bucket)?;
-        backend.allocate(executable, KvPlan { pages: plan.pages(), format: config.kv_format })?;
+        backend.allocate(executable, kv_plan(plan.pages()))?;
         let tables = looked_up(&program);
         let total: u64 = program.tensors.iter().map(|tensor| tensor.bytes() as u64).sum();
         let mut done = 0;

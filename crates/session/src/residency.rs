@@ -12,7 +12,7 @@ use crate::SessionError;
 pub struct PlanRequest {
     /// Positions wanted; `None` takes the model's own, or as many as fit.
     pub context: Option<usize>,
-    /// Element format of keys and values.
+    /// How keys and values are stored.
     pub kv_format: KvFormat,
     /// Rows of a pass.
     pub rows: RowBucket,
@@ -27,6 +27,8 @@ pub struct PlanRequest {
 pub struct Plan {
     /// Positions to hold.
     pub context: usize,
+    /// How keys and values are stored.
+    pub kv_format: KvFormat,
     /// Every tensor, as the backend keeps it.
     pub weight_bytes: u64,
     /// Keys and values of `context` positions, in whole pages.
@@ -54,7 +56,7 @@ impl Plan {
 pub fn plan(program: &Program, request: &PlanRequest) -> Result<Plan, SessionError> {
     let weight_bytes = request.weight_bytes;
     let scratch_bytes = scratch_bytes(program, request.rows);
-    let page_bytes = kv_bytes_per_position(program, request.kv_format.bytes()).saturating_mul(PAGE_ROWS as u64);
+    let page_bytes = kv_bytes_per_position(program, request.kv_format).saturating_mul(PAGE_ROWS as u64);
     let left = request.budget_bytes.saturating_sub(weight_bytes.saturating_add(scratch_bytes));
     let pages_that_fit = left.checked_div(page_bytes).unwrap_or(u64::MAX);
     let context_that_fits = usize::try_from(pages_that_fit.saturating_mul(PAGE_ROWS as u64)).unwrap_or(usize::MAX);
@@ -73,7 +75,7 @@ pub fn plan(program: &Program, request: &PlanRequest) -> Result<Plan, SessionErr
             context_that_fits: if fits { context_that_fits } else { 0 },
         });
     }
-    Ok(Plan { context, weight_bytes, kv_bytes, scratch_bytes })
+    Ok(Plan { context, kv_format: request.kv_format, weight_bytes, kv_bytes, scratch_bytes })
 }
 
 /// Bytes of every activation buffer for `rows`, plus the widest input in f32 and quantised form.

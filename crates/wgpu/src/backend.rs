@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use program::{
-    Backend, BackendError, Buffer, Capabilities, ExecutableId, Fence, KvPlan, LedgerRow, PassInput, Program, RowBucket,
-    Segment, Step, Support, TensorBytes, TensorIndex, TensorSpec,
+    Backend, BackendError, Buffer, Capabilities, ExecutableId, Fence, KvFormat, KvPlan, LedgerRow, PassInput, Program,
+    RowBucket, Segment, Step, Support, TensorBytes, TensorIndex, TensorSpec,
 };
 use tensor::Format;
 
@@ -33,6 +33,7 @@ impl GpuBackend {
             description: gpu.info.to_string(),
             threads: 1,
             half_products: gpu.info.matrix_units,
+            kv_formats: &[KvFormat::F16],
         };
         Ok(GpuBackend { capabilities, gpu, executables: Vec::new(), submitted: 0 })
     }
@@ -101,7 +102,10 @@ impl Backend for GpuBackend {
     }
 
     fn allocate(&mut self, executable: ExecutableId, plan: KvPlan) -> Result<(), BackendError> {
-        self.executable(executable)?.allocate(plan)
+        let capabilities = self.capabilities.clone();
+        let executable = self.executable(executable)?;
+        plan.check(executable.program(), &capabilities)?;
+        executable.allocate(plan)
     }
 
     fn upload(

@@ -77,6 +77,11 @@ impl Executable {
         })
     }
 
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The plan was checked.
     pub(crate) fn allocate(&mut self, plan: KvPlan) -> Result<(), BackendError> {
         self.chain = None;
         // The memory of an earlier pool is free before the new one is asked for.

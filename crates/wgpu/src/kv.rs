@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use program::{BackendError, KvFormat, KvPlan, PAGE_ROWS, Program, RopeTable, Step};
+use program::{BackendError, KvPlan, PAGE_ROWS, Program, RopeTable, Step};
 use wgpu::BufferUsages;
 
-use crate::device::{Gpu, NAME};
+use crate::device::Gpu;
 
 /// Positions whose rotations are computed at a time.
 const ROPE_CHUNK: usize = 256;
@@ -35,13 +35,10 @@ struct Table {
 
 impl KvPool {
     pub(crate) fn new(gpu: &Gpu, program: &Program, plan: KvPlan) -> Result<KvPool, BackendError> {
-        if plan.format != KvFormat::F16 {
-            return Err(BackendError::Unsupported { backend: NAME, step: "keys and values".to_owned(), format: "F32" });
-        }
         let storage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let mut layers = Vec::new();
-        for width in program.kv_widths() {
-            let bytes = (plan.pages * PAGE_ROWS * width * plan.format.bytes()) as u64;
+        for shape in program.kv_shapes() {
+            let bytes = (plan.pages * PAGE_ROWS * plan.format.bytes(shape.width())) as u64;
             let pages = gpu.buffer("keys and values", 2 * bytes, storage)?;
             layers.push(Layer { pages, values: u32::try_from(bytes / 16).unwrap_or(u32::MAX) });
         }

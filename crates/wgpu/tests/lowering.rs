@@ -10,7 +10,7 @@ use std::process::Command;
 use metallic_wgpu::{Choice, GpuBackend, ShaderText, Variants, devices};
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use program::{Backend, KvFormat, KvPlan, RowBucket};
+use program::{Backend, KvPlan, RowBucket};
 use testkit::conformance::{Selection, programs};
 
 /// Kernels for matrix units, which naga does not write for DX12, and Metal has in other shapes.
@@ -27,11 +27,14 @@ fn texts() -> BTreeMap<String, String> {
         let variants = Variants { integer_dot: Some(integer_dot), matrix_units: Some(matrix_units) };
         let mut backend =
             GpuBackend::open(&Choice::Named(device.name.clone()), variants).expect("a listed device opens");
-        for (name, program) in programs(Selection::All) {
+        for (name, program, format) in programs(Selection::All) {
             let mut backend = backend.share();
+            if !backend.capabilities().kv_formats.contains(&format) {
+                continue;
+            }
             let id = backend.compile(&program, RowBucket { rows: 80, logit_rows: 80 });
             let id = id.unwrap_or_else(|error| panic!("{name}: {error}"));
-            backend.allocate(id, KvPlan { pages: 2, format: KvFormat::F16 }).expect("two pages fit");
+            backend.allocate(id, KvPlan { pages: 2, format }).expect("two pages fit");
         }
         assert!(backend.take_ledger().is_empty(), "nothing ran");
         texts.extend(backend.shader_texts().into_iter().map(|ShaderText { name, text }| (text, name)));

@@ -1,7 +1,7 @@
 //! Flags of the commands that look at devices rather than at models.
 
 use clap::Args;
-use metallic::Device;
+use metallic::{Device, KvFormat};
 
 use super::THREADS_MAX;
 
@@ -34,6 +34,25 @@ pub(crate) struct SelftestArgs {
     /// One JSON object on stdout.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Values of `--cache-type`. llama.cpp has a flag for keys and one for values; here both are stored alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CacheType {
+    F16,
+    #[value(name = "q8_0")]
+    Q8_0,
+    F32,
+}
+
+impl CacheType {
+    pub(crate) fn format(self) -> KvFormat {
+        match self {
+            CacheType::F16 => KvFormat::F16,
+            CacheType::Q8_0 => KvFormat::Q8_0,
+            CacheType::F32 => KvFormat::F32,
+        }
+    }
 }
 
 pub(super) fn device(name: &str) -> Result<Device, std::convert::Infallible> {

@@ -1,7 +1,8 @@
 //! What a pass reads and writes besides weights: activation rows, and pages of keys and values.
 
 use half::f16;
-use program::{BackendError, Buffer, KvFormat, KvPlan, PAGE_ROWS, PageTable, Program, RowBucket};
+use program::{BackendError, Buffer, KvFormat, KvPlan, KvShape, PAGE_ROWS, PageTable, Program, RowBucket};
+use tensor::format::{Block, BlockQ8_0};
 
 use super::zeroes;
 
@@ -72,8 +73,8 @@ impl Buffers {
 
 /// Keys and values of every layer, in pages.
 ///
-/// Elements are kept as `f32`; with [`KvFormat::F16`] each is rounded to half precision when stored, so that what is
-/// read back is what a half-precision store would hold.
+/// Elements are kept as `f32`, rounded when stored to what the format holds: to half precision, or by Q8_0's codec to
+/// codes and scales and back.
 #[derive(Debug)]
 pub(super) struct KvPool {
     pub(super) pages: usize,
@@ -95,13 +96,14 @@ impl KvPool {
         KvPool { pages: 0, format: KvFormat::F32, layers: Vec::new() }
     }
 
-    /// `widths` holds `kv_heads × head_width` of each layer.
-    pub(super) fn new(widths: &[usize], plan: KvPlan) -> Result<KvPool, BackendError> {
+    /// `shapes` holds what each layer stores; the plan was checked.
+    pub(super) fn new(shapes: &[KvShape], plan: KvPlan) -> Result<KvPool, BackendError> {
         let rows = |width: usize| {
             let count = plan.pages.checked_mul(PAGE_ROWS).and_then(|positions| positions.checked_mul(width));
             zeroes("keys and values", count).map(|values| Rows { values, width })
         };
-        let layers = widths.iter().map(|width| Ok(KvLayer { keys: rows(*width)?, values: rows(*width)? }));
+        let layers =
+            shapes.iter().map(|shape| Ok(KvLayer { keys: rows(shape.width())?, values: rows(shape.width())? }));
         Ok(KvPool { pages: plan.pages, format: plan.format, layers: layers.collect::<Result<_, BackendError>>()? })
     }
 
@@ -111,11 +113,15 @@ impl KvPool {
         let format = self.format;
         let layer = &mut self.layers[layer];
         for (stored, given) in [(layer.keys.row_mut(line), keys), (layer.values.row_mut(line), values)] {
-            for (stored, given) in stored.iter_mut().zip(given) {
-                *stored = match format {
-                    KvFormat::F32 => *given,
-                    KvFormat::F16 => f16::from_f32(*given).to_f32(),
-                };
+            stored.copy_from_slice(given);
+            match format {
+                KvFormat::F32 => {}
+                KvFormat::F16 => stored.iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32()),
+                KvFormat::Q8_0 => {
+                    for block in stored.chunks_exact_mut(BlockQ8_0::ELEMENTS) {
+                        BlockQ8_0::encode(block, None).decode(block);
+                    }
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use program::{
-    Activation, Attention, Embed, Head, KvFormat, LinearAdd, Norm, NormGatedLinear, NormLinear, PageTable,
+    Activation, Attention, Embed, Head, KvFormat, KvShape, LinearAdd, Norm, NormGatedLinear, NormLinear, PageTable,
     ProgramBuilder, Projection, RopeKind, RopeStore, RopeTable, Sizes, Slot, TensorSpec,
 };
 
@@ -286,6 +286,21 @@ fn half_precision_rounds_what_is_stored() {
     let value = running.read(Buffer::Qkv, 0..1)[3];
     assert_ne!(outputs[0], value);
     assert_eq!(outputs[0], half::f16::from_f32(value).to_f32());
+}
+
+#[test]
+fn eight_bit_codes_round_what_is_stored_by_the_scale_of_their_block() {
+    let shape = KvShape { heads: 2, head_width: 32 };
+    let mut pool = KvPool::new(&[shape], KvPlan { pages: 1, format: KvFormat::Q8_0 }).unwrap();
+    // The first head's largest is 127, a scale of 1; the second's is 63.5, a scale of one half.
+    let mut keys = [0.0; 64];
+    keys[..4].copy_from_slice(&[127.0, -3.4, 2.6, 0.4]);
+    keys[32..36].copy_from_slice(&[-63.5, 3.3, 0.2, -0.3]);
+    pool.store(0, &pages(&[0]), 5, &keys, &keys.map(|key| -key));
+    let stored = pool.keys(0, &pages(&[0]), 5);
+    assert_eq!(stored[..4], [127.0, -3.0, 3.0, 0.0]);
+    assert_eq!(stored[32..36], [-63.5, 3.5, 0.0, -0.5]);
+    assert_eq!(pool.values(0, &pages(&[0]), 5)[32..36], [63.5, -3.5, 0.0, 0.5]);
 }
 
 #[test]
