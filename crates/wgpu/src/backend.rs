@@ -33,7 +33,7 @@ impl GpuBackend {
             description: gpu.info.to_string(),
             threads: 1,
             half_products: gpu.info.matrix_units,
-            kv_formats: &[KvFormat::F16],
+            kv_formats: &[KvFormat::F16, KvFormat::Q8_0],
         };
         Ok(GpuBackend { capabilities, gpu, executables: Vec::new(), submitted: 0 })
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use program::{BackendError, KvPlan, PAGE_ROWS, Program, RopeTable, Step};
+use program::{BackendError, KvFormat, KvPlan, PAGE_ROWS, Program, RopeTable, Step};
 use wgpu::BufferUsages;
 
 use crate::device::Gpu;
@@ -13,17 +13,40 @@ const ROPE_CHUNK: usize = 256;
 /// See the module.
 pub(crate) struct KvPool {
     pub(crate) page_count: usize,
+    pub(crate) format: KvFormat,
     layers: Vec<Layer>,
     tables: Vec<Table>,
     /// Positions that the tables hold.
     filled: usize,
 }
 
-/// Keys, then values, of all pages of a layer: (page, kv head, position in the page, element) halves.
+/// Keys, then values, of all pages of a layer: (page, kv head, position in the page, element), as halves or as codes of a
+/// byte. Codes are followed by scales, (page, kv head, position in the page, block of 32) halves, again of the keys first.
 struct Layer {
     pages: wgpu::Buffer,
-    /// Vectors of four words before the values.
-    values: u32,
+    starts: KvStarts,
+}
+
+/// Where a layer's parts start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KvStarts {
+    /// Octets of elements before the values.
+    pub(crate) values: u32,
+    /// Halves before the scales of keys, and of values; 0 without scales.
+    pub(crate) scales: [u32; 2],
+}
+
+impl KvStarts {
+    /// For so many elements of keys, and as many of values.
+    fn new(format: KvFormat, elements: usize) -> KvStarts {
+        let count = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+        let scales = match format {
+            // The codes of keys and values take as many bytes as a half for each of the keys.
+            KvFormat::Q8_0 => [count(elements), count(elements + elements / 32)],
+            KvFormat::F16 | KvFormat::F32 => [0, 0],
+        };
+        KvStarts { values: count(elements / 8), scales }
+    }
 }
 
 /// Cosine and sine for each position and pair.
@@ -38,9 +61,9 @@ impl KvPool {
         let storage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let mut layers = Vec::new();
         for shape in program.kv_shapes() {
-            let bytes = (plan.pages * PAGE_ROWS * plan.format.bytes(shape.width())) as u64;
-            let pages = gpu.buffer("keys and values", 2 * bytes, storage)?;
-            layers.push(Layer { pages, values: u32::try_from(bytes / 16).unwrap_or(u32::MAX) });
+            let elements = plan.pages * PAGE_ROWS * shape.width();
+            let pages = gpu.buffer("keys and values", 2 * plan.format.bytes(elements) as u64, storage)?;
+            layers.push(Layer { pages, starts: KvStarts::new(plan.format, elements) });
         }
         let mut tables: Vec<Table> = Vec::new();
         for (_, step) in program.units().flat_map(|unit| &program.template(unit).steps) {
@@ -54,7 +77,7 @@ impl KvPool {
                 });
             }
         }
-        Ok(KvPool { page_count: plan.pages, layers, tables, filled: 0 })
+        Ok(KvPool { page_count: plan.pages, format: plan.format, layers, tables, filled: 0 })
     }
 
     /// The pages of a layer.
@@ -62,9 +85,9 @@ impl KvPool {
         &self.layers[layer].pages
     }
 
-    /// Where the values of a layer start, in vectors of four words.
-    pub(crate) fn values_start(&self, layer: usize) -> u32 {
-        self.layers[layer].values
+    /// Where the parts of a layer start.
+    pub(crate) fn starts(&self, layer: usize) -> KvStarts {
+        self.layers[layer].starts
     }
 
     /// The rotations of a table.

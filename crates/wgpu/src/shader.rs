@@ -124,16 +124,25 @@ files!(
     "hand_on_head.wgsl",
     "hand_on_nothing.wgsl",
     "heads.wgsl",
+    "kv_codes.wgsl",
+    "kv_halves.wgsl",
     "matvec.wgsl",
     "matvec_codes.wgsl",
     "matvec_values.wgsl",
     "one_matrix.wgsl",
     "outputs.wgsl",
+    "own_codes.wgsl",
+    "own_halves.wgsl",
     "pass.wgsl",
     "prepare.wgsl",
     "put.wgsl",
+    "quantised.wgsl",
     "read_rate.wgsl",
     "rope_store.wgsl",
+    "store_codes.wgsl",
+    "store_halves.wgsl",
+    "tile_codes.wgsl",
+    "tile_halves.wgsl",
 );
 
 fn file(name: &str) -> &'static str {
@@ -444,16 +453,31 @@ mod tests {
                     .fetched(&layout),
             );
         }
-        let files = ["pass.wgsl", "heads.wgsl", "attention_matrix_units.wgsl"];
-        let attention = Source::new("attention", ATTENTION_TILES, &files).matrix_units();
-        let counts =
-            [("ROWS_MAX", 64), ("LOGIT_ROWS_MAX", 8), ("HEADS", 14), ("KV_HEADS", 2), ("WIDTH", 64), ("PAIRS", 32)];
-        sources.push(
-            counts
-                .iter()
-                .fold(attention, |source, (name, value)| source.count(name, *value))
-                .flag("INTERLEAVED", false),
-        );
+        let counts = [
+            ("ROWS_MAX", 64),
+            ("LOGIT_ROWS_MAX", 8),
+            ("HEADS", 14),
+            ("KV_HEADS", 2),
+            ("WIDTH", 64),
+            ("PAIRS", 32),
+            ("STRIDE", 1152),
+            ("VALUES", 4096),
+            ("SCALES", 32768),
+            ("VALUE_SCALES", 33792),
+            ("WINDOW", 0),
+            ("OUTPUT_STRIDE", 896),
+        ];
+        for files in [&["tile_halves.wgsl"][..], &["kv_codes.wgsl", "tile_codes.wgsl"]] {
+            let files = [&["pass.wgsl", "heads.wgsl", "attention_matrix_units.wgsl"], files].concat();
+            sources.push(
+                Source::new("attention", ATTENTION_TILES, &files)
+                    .matrix_units()
+                    .counts(&counts)
+                    .number("SCALE", 0.125)
+                    .number("SOFT_CAP", 0.0)
+                    .flag("INTERLEAVED", false),
+            );
+        }
         for source in sources {
             let text = source.text(1);
             let module =

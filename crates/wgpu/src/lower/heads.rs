@@ -1,6 +1,6 @@
 //! Rotation, storage and attention as dispatches.
 
-use program::{Attention, BackendError, Buffer, Norm, RopeStore, Step};
+use program::{Attention, BackendError, Buffer, KvFormat, Norm, RopeStore, Step};
 
 use super::{Form, Grid, Lowering, NONE, Place, UnitDispatches, When, hands_on_attention, whole};
 use crate::buffers::MATRIX_TILE_ROWS;
@@ -18,7 +18,8 @@ impl Lowering<'_> {
     ) -> Result<(), BackendError> {
         let attends = matches!(place.after, Some((_, Step::Attention(_))));
         for many in [false, true] {
-            let files = ["pass.wgsl", "heads.wgsl", "rope_store.wgsl"];
+            let mut files = vec!["pass.wgsl", "heads.wgsl", "rope_store.wgsl"];
+            files.extend_from_slice(self.kv_files("store"));
             let source = self.heads("rope_store", ROPE_STORE, &files, place, (step, None));
             let (b, rope, pages) = (self.buffers, self.kv.rope(&step.rope), self.kv.pages(place.layer()));
             let vectors = self.weights.vectors(place.number);
@@ -56,11 +57,12 @@ impl Lowering<'_> {
             (When::Together { split: true }, false, true),
         ];
         for (when, stores, split) in variants {
-            let (bindings, files) = if split {
+            let (bindings, mut files) = if split {
                 (ATTENTION_ROWS_SPLIT, vec!["pass.wgsl", "heads.wgsl", "attention_rows.wgsl", "finish_split.wgsl"])
             } else {
                 (ATTENTION_ROWS, [&encode[..], &["attention_rows.wgsl", "finish_head.wgsl"]].concat())
             };
+            files.extend_from_slice(self.kv_files("own"));
             let source = self
                 .heads("attention", bindings, &files, place, (store, Some(step)))
                 .flag("STORES", stores)
@@ -88,8 +90,10 @@ impl Lowering<'_> {
         out.few.push(merge);
 
         let matrix_units = self.buffers.tile_rows == MATRIX_TILE_ROWS;
-        let file = if matrix_units { "attention_matrix_units.wgsl" } else { "attention_tiles.wgsl" };
-        let files = ["pass.wgsl", "heads.wgsl", file];
+        let (file, use_of_kv) =
+            if matrix_units { ("attention_matrix_units.wgsl", "tile") } else { ("attention_tiles.wgsl", "read") };
+        let mut files = vec!["pass.wgsl", "heads.wgsl", file];
+        files.extend_from_slice(self.kv_files(use_of_kv));
         let mut source = self.heads("attention_tiles", ATTENTION_TILES, &files, place, (store, Some(step)));
         if matrix_units {
             source = source.matrix_units();
@@ -99,6 +103,21 @@ impl Lowering<'_> {
         let tiles = self.dispatch(place.name, source, &[], &buffers, Grid::PerTile(step.heads as u32));
         out.many.push(tiles);
         Ok(())
+    }
+
+    /// Files for keys and values in their format: to store them, to read them as octets, the same with the row's own, or to
+    /// load them as tiles.
+    fn kv_files(&self, use_of_kv: &str) -> &'static [&'static str] {
+        match (self.kv.format == KvFormat::Q8_0, use_of_kv) {
+            (false, "store") => &["store_halves.wgsl"],
+            (false, "own") => &["kv_halves.wgsl", "own_halves.wgsl"],
+            (false, "tile") => &["tile_halves.wgsl"],
+            (false, _) => &["kv_halves.wgsl"],
+            (true, "store") => &["quantised.wgsl", "store_codes.wgsl"],
+            (true, "own") => &["quantised.wgsl", "kv_codes.wgsl", "own_codes.wgsl"],
+            (true, "tile") => &["kv_codes.wgsl", "tile_codes.wgsl"],
+            (true, _) => &["kv_codes.wgsl"],
+        }
     }
 
     /// A kernel with the constants of `heads.wgsl`.
@@ -115,6 +134,7 @@ impl Lowering<'_> {
             norm.as_ref().map_or((NONE, 0.0), |norm| (self.vector(place, norm.weight), norm.epsilon))
         };
         let ((query_norm, query_epsilon), (key_norm, key_epsilon)) = (norm(&store.query_norm), norm(&store.key_norm));
+        let starts = self.kv.starts(place.layer());
         let counts = [
             ("ROWS_MAX", self.rows_max as u32),
             ("LOGIT_ROWS_MAX", self.logit_rows_max as u32),
@@ -125,7 +145,9 @@ impl Lowering<'_> {
             ("STRIDE", self.program.sizes.qkv as u32),
             ("QUERY_NORM", query_norm),
             ("KEY_NORM", key_norm),
-            ("VALUES", self.kv.values_start(place.layer())),
+            ("VALUES", starts.values),
+            ("SCALES", starts.scales[0]),
+            ("VALUE_SCALES", starts.scales[1]),
             ("WINDOW", attention.and_then(|attention| attention.window).unwrap_or(0)),
             ("UNITS", (store.heads * store.head_width).div_ceil(UNIT) as u32),
             ("OUTPUT_STRIDE", self.program.sizes.attention as u32),

@@ -1,9 +1,9 @@
 // Attention of runs of rows of one sequence by matrix units: a workgroup takes up to 64 rows and one head, each of its
 // four subgroups 16 rows, a page of 64 positions at a time. The pages are walked twice: first for the largest score of
 // each row, then for the shares and the sums, so that sums never need to be scaled.
+// `load_tile` comes from tile_halves.wgsl or tile_codes.wgsl.
 
 @group(0) @binding(3) var<storage, read> qkv: array<f32>;
-@group(0) @binding(4) var<storage, read> pages: array<vec4<f16>>;
 @group(0) @binding(5) var<storage, read_write> output: array<f32>;
 // First row and number of rows of each tile.
 @group(0) @binding(6) var<storage, read> tiles: array<vec2<u32>>;
@@ -24,12 +24,6 @@ const SHARE_PITCH: u32 = 72u;
 var<workgroup> tile: array<vec4<f16>, 64u * PITCH>;
 var<workgroup> scores: array<f32, 64u * SCORE_PITCH>;
 var<workgroup> shares: array<f16, 64u * SHARE_PITCH>;
-
-fn load_tile(start: u32, thread: u32) {
-    for (var i = thread; i < 64u * QUADS; i += 128u) {
-        tile[i / QUADS * PITCH + i % QUADS] = pages[start + i];
-    }
-}
 
 // Scores of the subgroup's 16 rows with the 64 positions in `tile`.
 fn find_scores(first: u32, queries: array<Left, STEPS>) {
@@ -94,7 +88,7 @@ fn main(
     var largest = -3.0e38;
     for (var page = first_page; page < last_page; page++) {
         workgroupBarrier();
-        load_tile(page_start(run.x, 64u * page, kv_head) * 2u, thread);
+        load_tile(page_start(run.x, 64u * page, kv_head), 0u, thread);
         workgroupBarrier();
         find_scores(first, queries);
         subgroupBarrier();
@@ -114,13 +108,13 @@ fn main(
         sums[n] = Sum();
     }
     for (var page = first_page; page < last_page; page++) {
-        let start = page_start(run.x, 64u * page, kv_head) * 2u;
+        let slot = page_start(run.x, 64u * page, kv_head);
         workgroupBarrier();
-        load_tile(start, thread);
+        load_tile(slot, 0u, thread);
         workgroupBarrier();
         find_scores(first, queries);
         workgroupBarrier();
-        load_tile(start + 2u * VALUES, thread);
+        load_tile(slot, VALUES, thread);
         for (var i = 0u; i < 32u; i++) {
             let column = 32u * half + ((i + turn) & 31u);
             let seen = 64u * page + column;

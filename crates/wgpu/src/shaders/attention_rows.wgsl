@@ -5,10 +5,11 @@
 //
 // Constants beyond those of heads.wgsl: STORES (the workgroup also rotates and stores the row's own key and value, so
 // that no step before it has to; then no two rows may be of one sequence), SPLIT (the positions are cut), SHUFFLES (a
-// team's lanes are of one subgroup). `finish` comes from finish_head.wgsl or finish_split.wgsl.
+// team's lanes are of one subgroup). `finish` comes from finish_head.wgsl or finish_split.wgsl, `packed`,
+// `settle` and `store` from own_halves.wgsl or own_codes.wgsl.
 
 @group(0) @binding(3) var<storage, read> qkv: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> pages: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read_write> pages: array<Words>;
 
 const THREADS: u32 = 256u;
 const OCTETS: u32 = WIDTH / 8u;
@@ -26,12 +27,6 @@ struct Place {
     thread: u32,
     team: u32,
     octet: u32,
-}
-
-// Eight elements of a head.
-struct Octet {
-    low: vec4<f32>,
-    high: vec4<f32>,
 }
 
 // The sum over a team's lanes. Every thread of the workgroup must come here.
@@ -56,22 +51,6 @@ fn team_sum(place: Place, value: f32) -> f32 {
 fn dot8(a: Octet, b: Octet) -> f32 {
     let products = fma(a.low, b.low, a.high * b.high);
     return (products.x + products.y) + (products.z + products.w);
-}
-
-fn unpacked(words: vec4<u32>) -> Octet {
-    return Octet(
-        vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y)),
-        vec4<f32>(unpack2x16float(words.z), unpack2x16float(words.w)),
-    );
-}
-
-fn packed(octet: Octet) -> vec4<u32> {
-    return vec4<u32>(
-        pack2x16float(octet.low.xy),
-        pack2x16float(octet.low.zw),
-        pack2x16float(octet.high.xy),
-        pack2x16float(octet.high.zw),
-    );
 }
 
 fn octet_of(start: u32, octet: u32) -> Octet {
@@ -165,9 +144,9 @@ struct Batch {
 fn batch_of(row: u32, kv_head: u32, first: u32, most: u32, octet: u32) -> Batch {
     var batch: Batch;
     for (var k = 0u; k < AHEAD; k++) {
-        let at = page_start(row, min(first + k * TEAMS, most), kv_head) + octet;
-        batch.keys[k] = pages[at];
-        batch.values[k] = pages[at + VALUES];
+        let slot = page_start(row, min(first + k * TEAMS, most), kv_head);
+        batch.keys[k] = stored_at(slot, KEYS, octet);
+        batch.values[k] = stored_at(slot, VALUES, octet);
     }
     return batch;
 }
@@ -218,12 +197,13 @@ fn main(
     var own_value: vec4<u32>;
     if (STORES) {
         query = turned(place, start + head * WIDTH, QUERY_NORM, QUERY_EPSILON, position);
-        own_key = packed(turned(place, start + (HEADS + kv_head) * WIDTH, KEY_NORM, KEY_EPSILON, position));
-        own_value = packed(octet_of(start + (HEADS + KV_HEADS + kv_head) * WIDTH, place.octet));
+        own_key = packed(place, KEYS, turned(place, start + (HEADS + kv_head) * WIDTH, KEY_NORM, KEY_EPSILON, position));
+        own_value = packed(place, VALUES, octet_of(start + (HEADS + KV_HEADS + kv_head) * WIDTH, place.octet));
+        settle();
         if (last == end && first < last && head % (HEADS / KV_HEADS) == 0u && thread < OCTETS) {
-            let at = page_start(row, position, kv_head) + place.octet;
-            pages[at] = own_key;
-            pages[at + VALUES] = own_value;
+            let slot = page_start(row, position, kv_head);
+            store(slot, KEYS, place.octet, own_key);
+            store(slot, VALUES, place.octet, own_value);
         }
     }
     query = Octet(query.low * SCALE, query.high * SCALE);

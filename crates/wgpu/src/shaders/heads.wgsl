@@ -1,17 +1,17 @@
 // Query, key and value heads of a row, and the pages that keys and values go to.
 //
 // Constants: HEADS, KV_HEADS, WIDTH (of a head), PAIRS (that rotate), INTERLEAVED; STRIDE (elements of a row of `qkv`),
-// QUERY_NORM and KEY_NORM (weights of the heads' norms in `vectors`, or NONE), QUERY_EPSILON, KEY_EPSILON; VALUES (vectors
-// of four words before the values in `pages`), WINDOW (a row sees so many positions at most; 0 for all), SCALE, SOFT_CAP
+// QUERY_NORM and KEY_NORM (weights of the heads' norms in `vectors`, or NONE), QUERY_EPSILON, KEY_EPSILON; VALUES (octets
+// of elements before the values in `pages`), WINDOW (a row sees so many positions at most; 0 for all), SCALE, SOFT_CAP
 // (of scores; 0 for none); UNITS of a row of coded outputs, OUTPUT_STRIDE (elements of a row of the output). Keys and
-// values are halves, (page, kv head, position in the page, element), keys first.
+// values lie as (page, kv head, position in the page, element), keys first.
 
 const NONE: u32 = 0xffffffffu;
 
 @group(0) @binding(1) var<storage, read> vectors: array<f32>;
 @group(0) @binding(2) var<storage, read> rope: array<vec2<f32>>;
 
-// Vector of four words that a head's keys at a position start with.
+// The slot of a head at a position: octets of elements before it among the keys, or among the values.
 fn page_start(row: u32, position: u32, kv_head: u32) -> u32 {
     return ((page_of(row, position) * KV_HEADS + kv_head) * 64u + (position & 63u)) * (WIDTH / 8u);
 }

@@ -1,12 +1,13 @@
 // Norms and rotates query and key heads in place, and stores keys and values. One workgroup for each head of each row:
-// query heads, key heads, value heads.
+// query heads, key heads, value heads. `store` comes from store_halves.wgsl or store_codes.wgsl.
 
 @group(0) @binding(3) var<storage, read_write> qkv: array<f32>;
-@group(0) @binding(4) var<storage, read_write> pages: array<u32>;
 
 const THREADS: u32 = 64u;
 
 var<workgroup> head: array<f32, WIDTH>;
+// What is stored.
+var<workgroup> turned: array<f32, WIDTH>;
 var<workgroup> parts: array<f32, THREADS>;
 
 @compute @workgroup_size(THREADS)
@@ -57,10 +58,12 @@ fn main(
                 qkv[start + element] = pair[k];
             }
         }
-        if (index >= HEADS) {
-            let kv_head = select(index - HEADS, index - HEADS - KV_HEADS, is_value);
-            let at = page_start(row, position, kv_head) + select(0u, VALUES, is_value);
-            pages[4u * at + half] = pack2x16float(pair);
-        }
+        turned[2u * half] = pair.x;
+        turned[2u * half + 1u] = pair.y;
+    }
+    workgroupBarrier();
+    if (index >= HEADS) {
+        let kv_head = select(index - HEADS, index - HEADS - KV_HEADS, is_value);
+        store(page_start(row, position, kv_head), is_value, thread);
     }
 }
