@@ -418,6 +418,10 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'n', long, value_name = "N", default_value = "128",
           value_parser = clap::value_parser!(u32).range(0..=1 << 24))]
     pub(crate) n_gen: u32,
+    /// Tokens of context before the first that is decoded, not measured themselves.
+    #[arg(short = 'd', long, value_name = "N", default_value = "0",
+          value_parser = clap::value_parser!(u32).range(0..=1 << 24))]
+    pub(crate) n_depth: u32,
     /// Repetitions, after one to warm up.
     #[arg(short, long, value_name = "N", default_value = "5",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use metallic::memory::{measure_read_gb_s, peak_resident_bytes};
 use metallic::program::LedgerRow;
 use metallic::program::cost::{kv_bytes_per_position, weight_bytes_per_token};
-use metallic::session::{Engine, Sequence};
+use metallic::session::{Engine, Sequence, SessionError};
 use metallic::{Error, KvFormat, LoadOptions};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -49,7 +49,8 @@ struct Report {
 
 pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
     let (prompt, decode) = (args.n_prompt as usize, args.n_gen as usize);
-    let context = prompt.max(decode).max(1);
+    let depth = if decode > 0 { args.n_depth as usize } else { 0 };
+    let context = prompt.max(depth + decode).max(1);
     let load = LoadOptions { logit_rows: 1, ..options::load_options(&args.load, Some(context))? };
     let mut loaded = options::load(&args.file, &load, out)?;
     let engine = loaded.model.engine();
@@ -60,9 +61,9 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
     let (mut prefill_ledger, mut decode_ledger) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         progress.set("measuring", round, rounds);
-        let prefill_rate = measure(engine, prompt, engine.rows_max())?;
+        let prefill_rate = measure_prefill(engine, prompt)?;
         let prefill_rows = engine.take_ledger();
-        let decode_rate = measure_decode(engine, decode)?;
+        let decode_rate = measure_decode(engine, depth, decode)?;
         let decode_rows = engine.take_ledger();
         // The first round warms up.
         if round > 0 {
@@ -75,9 +76,9 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
     if prefill_ledger.is_empty() && decode_ledger.is_empty() {
         // Where a ledger costs time, it gets runs of its own.
         engine.keep_ledger(true)?;
-        measure(engine, prompt, engine.rows_max())?;
+        measure_prefill(engine, prompt)?;
         prefill_ledger = engine.take_ledger();
-        measure_decode(engine, decode)?;
+        measure_decode(engine, depth, decode)?;
         decode_ledger = engine.take_ledger();
         engine.keep_ledger(false)?;
     }
@@ -111,54 +112,69 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
     if out.json() { out.print_json(&report.to_json(args)) } else { out.print(&report.to_text(args)) }
 }
 
-/// Computes `count` tokens from an empty sequence in passes of at most `rows`; only the last pass of a prompt, but each
-/// of single tokens, wants logits. Returns tokens a second, `None` for no tokens.
-fn measure(engine: &mut Engine, count: usize, rows: usize) -> Result<Option<f64>, Error> {
-    let vocabulary = engine.program().sizes.vocabulary;
-    // Which tokens is of no consequence, but they should not all be the same row of the embedding.
-    let tokens: Vec<u32> = (0..count).map(|index| ((index * 7919 + 13) % vocabulary) as u32).collect();
+/// Computes a prompt of `count` tokens; only the last pass wants logits. Tokens a second, `None` for no tokens.
+fn measure_prefill(engine: &mut Engine, count: usize) -> Result<Option<f64>, Error> {
     let mut sequence = Sequence::default();
     let started = Instant::now();
-    let mut passes = tokens.chunks(rows).peekable();
-    let mut outcome = Ok(());
-    while let Some(pass) = passes.next() {
-        outcome = if rows == 1 || passes.peek().is_none() {
-            engine.next_logits(&mut sequence, pass).map(|_| ())
-        } else {
-            engine.extend(&mut sequence, pass)
-        };
-        if outcome.is_err() {
-            break;
-        }
-    }
+    let outcome = fill(engine, &mut sequence, count);
     let seconds = started.elapsed().as_secs_f64();
     engine.truncate(&mut sequence, 0);
     outcome?;
     Ok((count > 0).then(|| count as f64 / seconds))
 }
 
-/// Computes `count` tokens one by one, each of which the model chose where the device can choose. Tokens a second.
-fn measure_decode(engine: &mut Engine, count: usize) -> Result<Option<f64>, Error> {
+/// Fills the empty `sequence` with `count` tokens.
+fn fill(engine: &mut Engine, sequence: &mut Sequence, count: usize) -> Result<(), SessionError> {
+    let vocabulary = engine.program().sizes.vocabulary;
+    // Which tokens is of no consequence, but they should not all be the same row of the embedding.
+    let tokens: Vec<u32> = (0..count).map(|index| some_token(index, vocabulary)).collect();
+    let mut passes = tokens.chunks(engine.rows_max()).peekable();
+    while let Some(pass) = passes.next() {
+        match passes.peek() {
+            Some(_) => engine.extend(sequence, pass)?,
+            None => engine.next_logits(sequence, pass).map(|_| ())?,
+        }
+    }
+    Ok(())
+}
+
+fn some_token(index: usize, vocabulary: usize) -> u32 {
+    ((index * 7919 + 13) % vocabulary) as u32
+}
+
+/// Computes `count` tokens one by one after `depth` others, each of which the model chose where the device can choose.
+/// Tokens a second.
+fn measure_decode(engine: &mut Engine, depth: usize, count: usize) -> Result<Option<f64>, Error> {
     let mut sequence = Sequence::default();
+    let outcome = fill(engine, &mut sequence, depth).and_then(|()| {
+        engine.take_ledger();
+        let started = Instant::now();
+        decode(engine, &mut sequence, count)?;
+        Ok(started.elapsed().as_secs_f64())
+    });
+    engine.truncate(&mut sequence, 0);
+    let seconds = outcome?;
+    Ok((count > 0).then(|| count as f64 / seconds))
+}
+
+fn decode(engine: &mut Engine, sequence: &mut Sequence, count: usize) -> Result<(), SessionError> {
+    let vocabulary = engine.program().sizes.vocabulary;
     let (mut token, mut done) = (13, 0);
-    let started = Instant::now();
     while done < count {
         let burst = (count - done).min(DECODE_BURST);
         let ahead = (count - done - burst).min(DECODE_BURST);
-        let outcome = engine.greedy(&mut sequence, token, burst, ahead);
-        match outcome {
-            Ok(Some(tokens)) => token = tokens[tokens.len() - 1],
-            Ok(None) => return measure(engine, count, 1),
-            Err(error) => {
-                engine.truncate(&mut sequence, 0);
-                return Err(error.into());
+        match engine.greedy(sequence, token, burst, ahead)? {
+            Some(tokens) => {
+                token = tokens[tokens.len() - 1];
+                done += burst;
+            }
+            None => {
+                engine.next_logits(sequence, &[some_token(done, vocabulary)])?;
+                done += 1;
             }
         }
-        done += burst;
     }
-    let seconds = started.elapsed().as_secs_f64();
-    engine.truncate(&mut sequence, 0);
-    Ok((count > 0).then(|| count as f64 / seconds))
+    Ok(())
 }
 
 /// Adds `rows` to what is known of the same steps.
@@ -209,6 +225,7 @@ impl Report {
             "device": self.device,
             "n_prompt": args.n_prompt,
             "n_gen": args.n_gen,
+            "n_depth": args.n_depth,
             "repetitions": args.repetitions,
             "ledger": ledger_json(&self.decode_ledger),
             "prefill_ledger": ledger_json(&self.prefill_ledger),

@@ -79,7 +79,11 @@ pub enum Path {
 /// Halves: rounding to 11 bits is an error of 2⁻²² ÷ 12 to ÷ 3 of the square of each factor; activations, weights, queries
 /// and shares add up to some 3 · 10⁻⁷, and twice that after a second such step.
 ///
-/// Coded pages: TODO
+/// Coded pages: a difference in the last bit of an f32 rarely makes a code the next one, a step of the block's largest ÷ 127.
+/// Where a row sees one position, that is the step ÷ the values' root mean square, 1.7 ÷ 127 for even values and up to twice
+/// that, in one of at least 32 elements: (1.7 ÷ 127)² ÷ 32 of the squares.
+///
+/// Coded layers: a layer's differences make some hundredth of the next one's codes flip.
 ///
 /// Codes: a block of 32 with largest magnitude m is rounded to steps of m ÷ 127, an error of (m ÷ 127)² ÷ 12. The largest
 /// of 32 normal values is near 2.3 times their root mean square: 3 · 10⁻⁵. One block in four may be twice as large as its
@@ -93,8 +97,8 @@ const BOUNDS: [(Path, Deviation); 9] = [
     (Path::Pages, Deviation { nmse: 5e-8, largest: 4e-3 }),
     (Path::Layers, Deviation { nmse: 1e-7, largest: 2e-3 }),
     (Path::Halves, Deviation { nmse: 1e-6, largest: 1e-2 }),
-    (Path::CodedPages, Deviation { nmse: 1e-5, largest: 0.03 }),
-    (Path::CodedLayers, Deviation { nmse: 1e-5, largest: 0.03 }),
+    (Path::CodedPages, Deviation { nmse: 6e-6, largest: 0.03 }),
+    (Path::CodedLayers, Deviation { nmse: 1.2e-5, largest: 0.02 }),
     (Path::Codes, Deviation { nmse: 8e-5, largest: 0.04 }),
     (Path::GatedCodes, Deviation { nmse: 3e-4, largest: 0.1 }),
 ];

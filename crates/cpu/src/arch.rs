@@ -89,6 +89,8 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     unsafe fn dot(self, acc: Self::I32, weights: Self::U8, quad: i32) -> Self::I32;
     /// As [`Isa::dot`] for bytes stored as value + 128: the accumulator starts at `-BYTE_BIAS · Σ quad`.
     unsafe fn dot_biased(self, acc: Self::I32, weights: Self::U8, quad: i32) -> Self::I32;
+    /// As [`Isa::dot`] the other way round: the vector has signed bytes, the quad unsigned ones of at most 127.
+    unsafe fn dot_signed(self, acc: Self::I32, codes: Self::U8, quad: i32) -> Self::I32;
     /// Hints that the line at `from` is wanted soon.
     unsafe fn prefetch(self, from: *const u8);
 }

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use program::{
-    Backend, BackendError, Buffer, Capabilities, ExecutableId, Fence, KvFormat, KvPlan, LedgerRow, PassInput, Program,
-    RowBucket, Segment, Step, Support, TensorBytes, TensorIndex, TensorSpec,
+    Backend, BackendError, Buffer, Capabilities, ExecutableId, Fence, KvPlan, LedgerRow, PassInput, Program, RowBucket,
+    Segment, Step, Support, TensorBytes, TensorIndex, TensorSpec,
 };
 use tensor::Format;
 
@@ -14,6 +14,7 @@ use crate::executable::Executable;
 use crate::kernels::Kernels;
 use crate::layout::Layout;
 use crate::matrix::resident_bytes;
+use crate::pages::PageFormat;
 use crate::pool::Pool;
 
 /// How the backend is set up.
@@ -45,7 +46,7 @@ impl CpuBackend {
                 description: format!("{}, {threads} {plural}", level.name()),
                 threads,
                 half_products: false,
-                kv_formats: &[KvFormat::F16],
+                kv_formats: &PageFormat::PLANNED,
             },
             kernels: Kernels::of(level),
             pool: Pool::new(threads)?,

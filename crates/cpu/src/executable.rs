@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use program::cost::{StepCost, step_cost};
 use program::{
-    BackendError, Buffer, KvPlan, LedgerRow, PAGE_ROWS, PassInput, Program, RopeTable, RowBucket, Segment, Step,
-    TensorBytes, TensorIndex, TensorSpec,
+    BackendError, Buffer, KvPlan, LedgerRow, PassInput, Program, RopeTable, RowBucket, Segment, Step, TensorBytes,
+    TensorIndex, TensorSpec,
 };
 
 use crate::activations::ActivationBlock;
@@ -14,6 +14,7 @@ use crate::kernels::Kernels;
 use crate::layout::{GROUP_ROWS, Layout};
 use crate::matrix::{Matrix, Storage, resident_bytes};
 use crate::memory::{Region, Shared, Use};
+use crate::pages::Pages;
 use crate::pass::{HEAD_WIDTH_MAX, Pass, PassMemory, pack_rows};
 use crate::pool::Pool;
 use program::input_check::{InputCheck, InputLimits, check};
@@ -31,36 +32,6 @@ pub(crate) struct Weight {
     /// Norm weights and biases.
     pub(crate) vector: Option<Vec<f32>>,
     arena_at: usize,
-}
-
-/// Keys and values of all layers.
-pub(crate) struct Pages {
-    _region: Region,
-    pub(crate) elements: Shared<u16>,
-    pub(crate) count: usize,
-    /// For each layer: first element, key elements and value elements of a page.
-    pub(crate) layers: Vec<PageLayout>,
-}
-
-/// Where a layer's pages lie.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PageLayout {
-    pub(crate) start: usize,
-    pub(crate) head_width: usize,
-    pub(crate) value_stride: usize,
-    pub(crate) kv_heads: usize,
-}
-
-impl PageLayout {
-    /// Elements of one head's keys and values in a page.
-    pub(crate) fn head_elements(&self) -> usize {
-        PAGE_ROWS * (self.head_width + self.value_stride)
-    }
-
-    /// First element of a head's keys; its values follow them.
-    pub(crate) fn head_start(&self, page: usize, kv_head: usize) -> usize {
-        self.start + (page * self.kv_heads + kv_head) * self.head_elements()
-    }
 }
 
 /// Activation buffers of a pass.
@@ -150,21 +121,9 @@ impl Executable {
     }
 
     pub(crate) fn allocate(&mut self, plan: KvPlan) -> Result<(), BackendError> {
-        let mut layers = Vec::new();
-        let mut end = 0;
-        for unit in &self.program.layers {
-            let sizes = self.program.template(unit).steps.iter().find_map(|(_, step)| match step {
-                Step::RopeStore(s) => Some((s.kv_heads, s.head_width)),
-                _ => None,
-            });
-            let (kv_heads, head_width) = sizes.unwrap_or((0, 0));
-            let layout = PageLayout { start: end, head_width, value_stride: head_width.next_multiple_of(16), kv_heads };
-            end += plan.pages * kv_heads * layout.head_elements();
-            layers.push(layout);
-        }
+        // The memory of an earlier pool is free before the new one is asked for.
         self.pages = None;
-        let region = Region::new(2 * end, Use::Sparse, "keys and values")?;
-        self.pages = Some(Pages { elements: region.shared(), _region: region, count: plan.pages, layers });
+        self.pages = Some(Pages::new(&self.program.kv_shapes(), plan)?);
         Ok(())
     }
 

@@ -12,9 +12,11 @@ use tensor::Format;
 use crate::activations::ActivationBlock;
 use crate::arch::Level;
 use crate::kernels::attention::PageFn;
+use crate::kernels::attention::coded::CodedQuery;
 use crate::kernels::decode::DecodeFn;
 use crate::kernels::tile::TileFn;
 use crate::layout::Layout;
+use crate::pages::PageFormat;
 
 /// Function pointers of one instruction set.
 ///
@@ -26,7 +28,9 @@ pub(crate) struct Kernels {
     /// Tile kernel for a layout.
     pub(crate) tile: fn(Layout) -> TileFn,
     /// One page of attention.
-    pub(crate) page: PageFn,
+    pub(crate) page: fn(PageFormat) -> PageFn,
+    /// A query as codes: the query, its width, the scale of the scores, output.
+    pub(crate) code_query: unsafe fn(*const f32, usize, f32, &mut CodedQuery),
     /// RMSNorm: input, weight, epsilon, width, output.
     pub(crate) norm: unsafe fn(*const f32, *const f32, f32, usize, *mut f32),
     /// Quantisation: input, blocks, output, second planes.
@@ -49,15 +53,17 @@ macro_rules! kernels {
             use tensor::format::{BlockQ4_0, BlockQ4K, BlockQ6K, BlockQ8_0};
 
             use crate::activations::ActivationBlock;
-            use crate::kernels::attention::{PageArgs, page};
+            use crate::kernels::attention::coded::{self, CodedQuery};
+            use crate::kernels::attention::{self, PageArgs, PageFn};
             use crate::kernels::codes::*;
             use crate::kernels::decode::{Decode, DecodeFn, decode};
             use crate::kernels::tile::{TileArgs, TileFn, TileOutput, tile_bf16, tile_codes, tile_f16, tile_f32};
             use crate::kernels::vector;
             use crate::layout::Layout;
+            use crate::pages::PageFormat;
 
             pub(super) fn table(_proof: $token) -> super::Kernels {
-                super::Kernels { tile, page: page_entry, norm, quantize, gate, to_f16, decode: decoder }
+                super::Kernels { tile, page, code_query, norm, quantize, gate, to_f16, decode: decoder }
             }
 
             fn tile(layout: Layout) -> TileFn {
@@ -87,6 +93,13 @@ macro_rules! kernels {
                     Layout::F32 => f32_entry,
                     Layout::F16 => f16_entry,
                     Layout::BF16 => bf16_entry,
+                }
+            }
+
+            fn page(format: PageFormat) -> PageFn {
+                match format {
+                    PageFormat::Halves => halves_page,
+                    PageFormat::Codes => coded_page,
                 }
             }
 
@@ -133,9 +146,19 @@ macro_rules! kernels {
                 unsafe { tile_bf16($make, args, out) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn page_entry(args: &mut PageArgs<'_>) {
+            unsafe fn halves_page(args: &mut PageArgs<'_>) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { page($make, args) }
+                unsafe { attention::page($make, args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn coded_page(args: &mut PageArgs<'_>) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { coded::page($make, args) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn code_query(query: *const f32, width: usize, scale: f32, coded: &mut CodedQuery) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { coded::code_query($make, query, width, scale, coded) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn norm(x: *const f32, weight: *const f32, epsilon: f32, width: usize, out: *mut f32) {

@@ -16,6 +16,7 @@ mod layout;
 mod matrix;
 #[expect(unsafe_code, reason = "one owner of raw memory for everything else")]
 mod memory;
+mod pages;
 #[expect(unsafe_code, reason = "threads that write disjoint parts of shared buffers")]
 mod pass;
 #[expect(unsafe_code, reason = "hands a borrowed job to threads")]

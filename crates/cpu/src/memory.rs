@@ -173,6 +173,13 @@ impl<T: Copy> Shared<T> {
     }
 }
 
+impl Shared<u16> {
+    /// The same memory as bytes.
+    pub(crate) fn bytes(self) -> Shared<u8> {
+        Shared { start: self.start.cast(), len: 2 * self.len }
+    }
+}
+
 impl Shared<f32> {
     /// The same memory as activation blocks.
     pub(crate) fn blocks(self) -> Shared<ActivationBlock> {

@@ -10,6 +10,7 @@
 mod attend;
 mod product;
 mod rows;
+mod store;
 
 pub(crate) use attend::HEAD_WIDTH_MAX;
 
@@ -21,10 +22,13 @@ use std::time::Instant;
 use program::cost::StepCost;
 use program::{Buffer, LedgerRow, PassInput, Program, Segment, Step, TensorSpec, Unit};
 
-use crate::executable::{Executable, Pages};
+use crate::executable::Executable;
+use crate::kernels::attention::QUERY_ROWS;
+use crate::kernels::attention::coded::CodedQuery;
 use crate::layout::{GROUP_ROWS, Layout};
 use crate::matrix::Matrix;
 use crate::memory::Shared;
+use crate::pages::Pages;
 use crate::pool::{Pool, Worker};
 
 /// Repacks a matrix into the arena, groups of rows in parallel.
@@ -99,6 +103,8 @@ struct Walk<'p> {
     phase: usize,
     /// Decoded columns of a matrix that stays in place: one buffer for each of a tile's two groups.
     columns: [Vec<f32>; 2],
+    /// Queries of a tile of attention, where keys are codes.
+    coded: [CodedQuery; QUERY_ROWS],
     started: Option<Instant>,
 }
 
@@ -128,7 +134,14 @@ impl<'p> Pass<'p> {
     /// Runs the segment on one thread of the pool.
     pub(crate) fn run(&self, worker: Worker<'_>) {
         let started = (worker.index == 0).then(Instant::now);
-        let mut walk = Walk { pass: self, worker, phase: 0, columns: [Vec::new(), Vec::new()], started };
+        let mut walk = Walk {
+            pass: self,
+            worker,
+            phase: 0,
+            columns: [Vec::new(), Vec::new()],
+            coded: [CodedQuery::EMPTY; QUERY_ROWS],
+            started,
+        };
         let program = &*self.exe.program;
         let rows = self.input.rows();
         walk.rotations();

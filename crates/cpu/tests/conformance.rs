@@ -19,7 +19,9 @@ fn every_step_in_every_format_agrees_with_the_reference() {
             report.assert_clean(&format!("{isa:?}, {threads} threads"));
             for (path, (worst, case)) in report.worst {
                 // A bound that nothing comes near would let errors through.
-                let near = path == Path::Exact || worst.nmse * 10.0 > bound(path).nmse;
+                // A code that falls on the other side of a tie shows in one element, wherever that happens to be.
+                let flipped = path == Path::CodedPages && worst.largest * 3.0 > bound(path).largest;
+                let near = path == Path::Exact || flipped || worst.nmse * 10.0 > bound(path).nmse;
                 assert!(near, "{path:?}: the worst is {worst:?} ({case}), the bound {:?}", bound(path));
             }
         }

@@ -12,11 +12,14 @@ use testkit::{Random, TinyModel};
 
 const ARCHITECTURES: [&str; 6] = ["gemma", "gemma2", "gemma3", "llama", "qwen2", "qwen3"];
 
-/// All architectures on the best instruction set, the two that differ most on the slower ones.
-fn places() -> impl Iterator<Item = (&'static str, IsaChoice)> {
-    let best = ARCHITECTURES.map(|architecture| (architecture, IsaChoice::Best));
+/// All architectures on the best instruction set, the two that differ most on the slower ones, and one with windows with
+/// keys and values as codes on each.
+fn places() -> impl Iterator<Item = (&'static str, IsaChoice, KvFormat)> {
+    let best = ARCHITECTURES.map(|architecture| (architecture, IsaChoice::Best, KvFormat::F16));
     let others = [IsaChoice::AtMostAvx2, IsaChoice::Portable];
-    best.into_iter().chain(others.into_iter().flat_map(|isa| [("gemma3", isa), ("qwen2", isa)]))
+    let others = others.into_iter().flat_map(|isa| [("gemma3", isa, KvFormat::F16), ("qwen2", isa, KvFormat::F16)]);
+    let all = [IsaChoice::Best, IsaChoice::AtMostAvx2, IsaChoice::Portable];
+    best.into_iter().chain(others).chain(all.map(|isa| ("gemma3", isa, KvFormat::Q8_0)))
 }
 
 /// Positions in a page.
@@ -53,10 +56,10 @@ struct Running<'m> {
 type Bits = Vec<u32>;
 
 impl Running<'_> {
-    fn new(model: &Model, isa: IsaChoice, threads: usize) -> Running<'_> {
+    fn new(model: &Model, (isa, format): (IsaChoice, KvFormat), threads: usize) -> Running<'_> {
         let mut backend = CpuBackend::new(CpuConfig { threads, isa }).unwrap();
         let executable = backend.compile(&model.program, RowBucket { rows: PROMPT, logit_rows: PROMPT }).unwrap();
-        backend.allocate(executable, KvPlan { pages: PAGES, format: KvFormat::F16 }).unwrap();
+        backend.allocate(executable, KvPlan { pages: PAGES, format }).unwrap();
         for index in (0..).map(TensorIndex).take(model.program.tensors.len()) {
             backend.upload(executable, index, model.tensor_bytes(index)).unwrap();
         }
@@ -118,19 +121,19 @@ fn assert_sane(logits: &[Bits]) {
 
 #[test]
 fn threads_and_chunks_change_no_bit() {
-    for (architecture, isa) in places() {
+    for (architecture, isa, format) in places() {
         let model = mixed(architecture);
         let tokens = prompt(&model, 1, PROMPT);
-        let whole = Running::new(&model, isa, 1).chunked(&tokens, PROMPT, &in_order());
+        let whole = Running::new(&model, (isa, format), 1).chunked(&tokens, PROMPT, &in_order());
         assert_sane(&whole);
         let sizes: &[usize] = if isa == IsaChoice::Best { &[1, 2, 3, 5, 7, 64, 65, 512, PROMPT] } else { &[1, 7, 65] };
         for threads in [1, 2, 3] {
-            let mut running = Running::new(&model, isa, threads);
+            let mut running = Running::new(&model, (isa, format), threads);
             for size in sizes {
                 // Short chunks cover a page and a little more, long ones all of the prompt.
                 let some = &tokens[..PROMPT.min((10 * size).max(70))];
                 let chunked = running.chunked(some, *size, &in_order());
-                let what = format!("{architecture} {isa:?}, {threads} threads, chunks of {size}");
+                let what = format!("{architecture} {isa:?} {format}, {threads} threads, chunks of {size}");
                 assert_same(&chunked, &whole, &what);
             }
         }
@@ -139,15 +142,17 @@ fn threads_and_chunks_change_no_bit() {
 
 #[test]
 fn a_row_computes_the_same_alone_and_in_company() {
-    for (architecture, isa) in places() {
+    for (architecture, isa, format) in places() {
         let model = mixed(architecture);
         let prompts: Vec<Vec<u32>> =
             [150, 70, 33].into_iter().zip(10..).map(|(length, seed)| prompt(&model, seed, length)).collect();
         let tables = [table([9, 2, 17]), table([0, 23]), table([5])];
-        let alone: Vec<Vec<Bits>> =
-            prompts.iter().map(|tokens| Running::new(&model, isa, 1).chunked(tokens, 512, &in_order())).collect();
+        let alone: Vec<Vec<Bits>> = prompts
+            .iter()
+            .map(|tokens| Running::new(&model, (isa, format), 1).chunked(tokens, 512, &in_order()))
+            .collect();
         for threads in [1, 2, 3] {
-            let mut running = Running::new(&model, isa, threads);
+            let mut running = Running::new(&model, (isa, format), threads);
             let mut together = vec![Vec::new(); prompts.len()];
             for pass in company() {
                 let rows: Vec<_> = pass.iter().map(|(s, p)| (*s, *p, prompts[*s as usize][*p])).collect();
@@ -160,7 +165,7 @@ fn a_row_computes_the_same_alone_and_in_company() {
                 assert_same(
                     together,
                     alone,
-                    &format!("{architecture} {isa:?}, {threads} threads, sequence {sequence}"),
+                    &format!("{architecture} {isa:?} {format}, {threads} threads, sequence {sequence}"),
                 );
             }
         }
@@ -182,17 +187,20 @@ fn company() -> Vec<Vec<(u32, usize)>> {
 
 #[test]
 fn pages_and_what_they_held_before_change_no_bit() {
-    for architecture in ARCHITECTURES {
+    let coded = ("gemma3", KvFormat::Q8_0);
+    for (architecture, format) in
+        ARCHITECTURES.map(|architecture| (architecture, KvFormat::F16)).into_iter().chain([coded])
+    {
         let model = mixed(architecture);
         let tokens = prompt(&model, 2, 200);
-        let mut running = Running::new(&model, IsaChoice::Best, 2);
+        let mut running = Running::new(&model, (IsaChoice::Best, format), 2);
         let expected = running.chunked(&tokens, 67, &in_order());
         let backwards = running.chunked(&tokens, 67, &table((0..4).rev()));
-        assert_same(&backwards, &expected, &format!("{architecture}, pages backwards"));
+        assert_same(&backwards, &expected, &format!("{architecture} {format}, pages backwards"));
         // Another sequence fills all pages; its keys and values must not be seen.
         let other = prompt(&model, 3, PROMPT);
         running.chunked(&other, 512, &table(10..10 + PROMPT.div_ceil(PAGE) as u32));
         let reused = running.chunked(&tokens, 67, &table([18, 10, 14, 11]));
-        assert_same(&reused, &expected, &format!("{architecture}, used pages"));
+        assert_same(&reused, &expected, &format!("{architecture} {format}, used pages"));
     }
 }

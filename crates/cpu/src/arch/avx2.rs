@@ -242,6 +242,12 @@ unsafe impl Isa for Avx2 {
         [half(acc[0], weights[0]), half(acc[1], weights[1])]
     }
     #[inline(always)]
+    unsafe fn dot_signed(self, acc: Pair<__m256i>, codes: Pair<__m256i>, quad: i32) -> Pair<__m256i> {
+        // Two products of at most 127 · 128 fit 16 bits.
+        let unsigned = _mm256_set1_epi32(quad);
+        [dot_half(acc[0], unsigned, codes[0]), dot_half(acc[1], unsigned, codes[1])]
+    }
+    #[inline(always)]
     unsafe fn prefetch(self, from: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
     }

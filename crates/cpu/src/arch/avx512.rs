@@ -195,6 +195,10 @@ unsafe impl Isa for Avx512 {
         _mm512_dpbusd_epi32(acc, weights, _mm512_set1_epi32(quad))
     }
     #[inline(always)]
+    unsafe fn dot_signed(self, acc: __m512i, codes: __m512i, quad: i32) -> __m512i {
+        _mm512_dpbusd_epi32(acc, _mm512_set1_epi32(quad), codes)
+    }
+    #[inline(always)]
     unsafe fn prefetch(self, from: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
     }

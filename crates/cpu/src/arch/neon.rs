@@ -17,6 +17,8 @@ pub(crate) unsafe trait ByteDot: Copy + Send + Sync + 'static {
     unsafe fn dot(acc: int32x4_t, weights: uint8x16_t, quads: int8x16_t) -> int32x4_t;
     /// `weights` are value + 128; `acc` has been lowered for [`ByteDot::BYTE_BIAS`].
     unsafe fn dot_biased(acc: int32x4_t, weights: uint8x16_t, quads: int8x16_t) -> int32x4_t;
+    /// Signed bytes times unsigned ones up to 127, which are the same with a sign.
+    unsafe fn dot_signed(acc: int32x4_t, codes: int8x16_t, quads: uint8x16_t) -> int32x4_t;
 }
 
 /// Products of 16 bits, widened as they are added: every AArch64 processor.
@@ -90,6 +92,10 @@ unsafe impl ByteDot for Widening {
     unsafe fn dot_biased(acc: int32x4_t, weights: uint8x16_t, quads: int8x16_t) -> int32x4_t {
         Self::dot(acc, flip_sign(weights), quads)
     }
+    #[inline(always)]
+    unsafe fn dot_signed(acc: int32x4_t, codes: int8x16_t, quads: uint8x16_t) -> int32x4_t {
+        Self::dot(acc, vreinterpretq_u8_s8(codes), vreinterpretq_s8_u8(quads))
+    }
 }
 
 // The dot-product intrinsics are not stable, the instructions are. Functions of their own, as in `std::arch`, so that
@@ -141,6 +147,10 @@ unsafe impl ByteDot for Sdot {
     unsafe fn dot_biased(acc: int32x4_t, weights: uint8x16_t, quads: int8x16_t) -> int32x4_t {
         sdot(acc, vreinterpretq_s8_u8(flip_sign(weights)), quads)
     }
+    #[inline(always)]
+    unsafe fn dot_signed(acc: int32x4_t, codes: int8x16_t, quads: uint8x16_t) -> int32x4_t {
+        sdot(acc, codes, vreinterpretq_s8_u8(quads))
+    }
 }
 
 // SAFETY: one instruction of the feature that `detect` has checked.
@@ -154,6 +164,10 @@ unsafe impl ByteDot for Usdot {
     #[inline(always)]
     unsafe fn dot_biased(acc: int32x4_t, weights: uint8x16_t, quads: int8x16_t) -> int32x4_t {
         usdot(acc, weights, quads)
+    }
+    #[inline(always)]
+    unsafe fn dot_signed(acc: int32x4_t, codes: int8x16_t, quads: uint8x16_t) -> int32x4_t {
+        usdot(acc, quads, codes)
     }
 }
 
@@ -411,6 +425,11 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     unsafe fn dot_biased(self, acc: Four<int32x4_t>, weights: Four<uint8x16_t>, quad: i32) -> Four<int32x4_t> {
         let quads = vreinterpretq_s8_s32(vdupq_n_s32(quad));
         each(acc, weights, |sum, part| D::dot_biased(sum, part, quads))
+    }
+    #[inline(always)]
+    unsafe fn dot_signed(self, acc: Four<int32x4_t>, codes: Four<uint8x16_t>, quad: i32) -> Four<int32x4_t> {
+        let quads = vreinterpretq_u8_s32(vdupq_n_s32(quad));
+        each(acc, codes, |sum, part| D::dot_signed(sum, vreinterpretq_s8_u8(part), quads))
     }
     #[inline(always)]
     unsafe fn prefetch(self, from: *const u8) {

@@ -202,5 +202,15 @@ unsafe impl Isa for Portable {
         dot_offset(acc, weights, quad, 128)
     }
     #[inline(always)]
+    unsafe fn dot_signed(self, mut acc: [i32; 16], codes: [u8; 64], quad: i32) -> [i32; 16] {
+        let shares = quad.to_le_bytes().map(i32::from);
+        for (lane, sum) in acc.iter_mut().enumerate() {
+            for (i, share) in shares.iter().enumerate() {
+                *sum += i32::from(codes[4 * lane + i].cast_signed()) * share;
+            }
+        }
+        acc
+    }
+    #[inline(always)]
     unsafe fn prefetch(self, _from: *const u8) {}
 }

@@ -128,6 +128,11 @@ unsafe fn operations<I: Isa>(isa: I, input: &Input) -> Results {
     results
 }
 
+/// 0..=127.
+fn magnitude(value: i8) -> u8 {
+    value.unsigned_abs().min(127)
+}
+
 #[inline(always)]
 unsafe fn byte_operations<I: Isa>(isa: I, input: &Input, acc: I::I32, results: &mut Results) {
     let bytes = isa.load_bytes(input.bytes.as_ptr());
@@ -141,6 +146,7 @@ unsafe fn byte_operations<I: Isa>(isa: I, input: &Input, acc: I::I32, results: &
     results.extend([
         ("dot", stored_i32(isa, isa.dot(acc, small, quad))),
         ("dot_biased", stored_i32(isa, isa.dot_biased(lowered, bytes, quad))),
+        ("dot_signed", stored_i32(isa, isa.dot_signed(acc, bytes, i32::from_le_bytes(input.quad.map(magnitude))))),
     ]);
     for (name, bytes) in [
         ("load_bytes", small),
@@ -238,13 +244,18 @@ fn expected(input: &Input, fused: bool) -> Results {
         ("sum_i32", [whole.iter().sum::<i32>() as f32; 16]),
         ("store_i8", input.exponents.map(|number| number as f32)),
     ];
-    let dot = |weight: fn(u8) -> i32| {
+    let dot = |quad: [i32; 4], weight: fn(u8) -> i32| {
         lanes(|lane| {
-            let products = (0..4).map(|i| weight(input.bytes[4 * lane + i]) * i32::from(input.quad[i]));
+            let products = (0..4).map(|i| weight(input.bytes[4 * lane + i]) * quad[i]);
             (whole[lane] + products.sum::<i32>()) as f32
         })
     };
-    results.extend([("dot", dot(|byte| i32::from(byte & 127))), ("dot_biased", dot(|byte| i32::from(byte) - 128))]);
+    let (quad, unsigned) = (input.quad.map(i32::from), input.quad.map(|value| i32::from(magnitude(value))));
+    results.extend([
+        ("dot", dot(quad, |byte| i32::from(byte & 127))),
+        ("dot_biased", dot(quad, |byte| i32::from(byte) - 128)),
+        ("dot_signed", dot(unsigned, |byte| i32::from(byte.cast_signed()))),
+    ]);
     let mut bytes = |name, byte: &dyn Fn(usize) -> u8| {
         for i in 0..4 {
             results.push((name, lanes(|lane| f32::from(byte(4 * lane + i)))));

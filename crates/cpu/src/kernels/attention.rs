@@ -1,14 +1,17 @@
 //! Attention over one page at a time with a running softmax (Dao et al. 2022, arXiv 2205.14135).
 //!
-//! A page keeps a head's keys as (head width, positions) and its values as (positions, head width), both f16, so that
-//! scores fill lanes by position and outputs by element: no sum across lanes, and a row's arithmetic is the same
-//! whatever rows it is computed with. Bytes: 2 × 128 × head width for each page and key head, read once for all query
-//! rows of a tile.
+//! Scores fill lanes by position and outputs by element: no sum across lanes, and a row's arithmetic is the same
+//! whatever rows it is computed with. Here are the softmax and pages of halves; pages of codes are in `coded`. Bytes of
+//! halves: 2 × 128 × head width for each page and key head, read once for all query rows of a tile.
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of PageArgs")]
 
+pub(crate) mod coded;
+
 use crate::arch::Isa;
 use crate::kernels::vector::exp;
+use crate::pages::value_stride;
+use coded::CodedQuery;
 
 /// Positions of a page.
 pub(crate) const PAGE: usize = program::PAGE_ROWS;
@@ -37,12 +40,10 @@ pub(crate) struct PageArgs<'a> {
     pub(crate) row_count: usize,
     /// Elements of a head.
     pub(crate) head_width: usize,
-    /// Elements of a stored value row: the head width rounded up to sixteen.
-    pub(crate) value_stride: usize,
-    /// (head width, [`PAGE`]).
-    pub(crate) keys: *const u16,
-    /// ([`PAGE`], value stride).
-    pub(crate) values: *const u16,
+    /// The head's keys in the page, and its values behind them.
+    pub(crate) head: *const u16,
+    /// The queries as codes, for pages of codes.
+    pub(crate) coded: &'a [CodedQuery; QUERY_ROWS],
     /// First visible position of each row in the page.
     pub(crate) from: [usize; QUERY_ROWS],
     /// Past the last visible position of each row in the page.
@@ -53,7 +54,7 @@ pub(crate) struct PageArgs<'a> {
     pub(crate) soft_cap: Option<f32>,
     /// Running softmax of each row.
     pub(crate) states: &'a mut [SoftmaxState; QUERY_ROWS],
-    /// Running outputs: `value_stride` f32 for each row.
+    /// Running outputs: the head width rounded up to sixteen f32 for each row.
     pub(crate) outputs: [*mut f32; QUERY_ROWS],
 }
 
@@ -63,51 +64,64 @@ pub(crate) struct PageArgs<'a> {
 /// The instruction set is the processor's; the pointers cover what the widths say.
 pub(crate) type PageFn = unsafe fn(&mut PageArgs<'_>);
 
+/// Weights of the positions of a page, for each row of a tile.
+pub(crate) type Weights = [[f32; PAGE]; QUERY_ROWS];
+
+/// How many of the `left` rows are computed together: rows that share loads, as far as registers go.
+#[inline(always)]
+fn group<I: Isa>(left: usize) -> usize {
+    if const { I::TILE_ROWS == 4 } { left.min(4) } else { 1 }
+}
+
+/// A page of halves: keys are (head width, [`PAGE`]), values ([`PAGE`], value stride).
 #[inline(always)]
 pub(crate) unsafe fn page<I: Isa>(isa: I, args: &mut PageArgs<'_>) {
     let mut weights = [[0.0f32; PAGE]; QUERY_ROWS];
     let mut row = 0;
     while row < args.row_count {
-        if const { I::TILE_ROWS == 4 } && args.row_count - row >= 4 {
-            scores::<I, 4>(isa, args, row, &mut weights);
-            row += 4;
-        } else {
-            scores::<I, 1>(isa, args, row, &mut weights);
-            row += 1;
+        let rows = group::<I>(args.row_count - row);
+        match rows {
+            4 => scores::<I, 4>(isa, args, row, &mut weights),
+            3 => scores::<I, 3>(isa, args, row, &mut weights),
+            2 => scores::<I, 2>(isa, args, row, &mut weights),
+            _ => scores::<I, 1>(isa, args, row, &mut weights),
         }
+        row += rows;
     }
+    to_weights(isa, args, &mut weights);
+    let mut row = 0;
+    while row < args.row_count {
+        let rows = group::<I>(args.row_count - row);
+        match rows {
+            4 => add_values::<I, 4>(isa, args, row, &weights),
+            3 => add_values::<I, 3>(isa, args, row, &weights),
+            2 => add_values::<I, 2>(isa, args, row, &weights),
+            _ => add_values::<I, 1>(isa, args, row, &weights),
+        }
+        row += rows;
+    }
+}
+
+/// Turns the scores of all rows into weights, and scales what the rows have summed up so far.
+#[inline(always)]
+unsafe fn to_weights<I: Isa>(isa: I, args: &mut PageArgs<'_>, weights: &mut Weights) {
     for (row, weights) in weights.iter_mut().enumerate().take(args.row_count) {
         let correction = softmax(isa, args, row, weights);
         if correction != 1.0 {
-            for at in (0..args.value_stride).step_by(16) {
+            for at in (0..args.head_width).step_by(16) {
                 let out = args.outputs[row].add(at);
                 isa.store(out, isa.mul(isa.load(out), isa.splat(correction)));
             }
-        }
-    }
-    let mut row = 0;
-    while row < args.row_count {
-        if const { I::TILE_ROWS == 4 } && args.row_count - row >= 4 {
-            add_values::<I, 4>(isa, args, row, &weights);
-            row += 4;
-        } else {
-            add_values::<I, 1>(isa, args, row, &weights);
-            row += 1;
         }
     }
 }
 
 /// Scores of `ROWS` queries with all positions of the page.
 #[inline(always)]
-unsafe fn scores<I: Isa, const ROWS: usize>(
-    isa: I,
-    args: &PageArgs<'_>,
-    first: usize,
-    weights: &mut [[f32; PAGE]; QUERY_ROWS],
-) {
+unsafe fn scores<I: Isa, const ROWS: usize>(isa: I, args: &PageArgs<'_>, first: usize, weights: &mut Weights) {
     let mut sums = [[isa.splat(0.0); 4]; ROWS];
     for element in 0..args.head_width {
-        let column = args.keys.add(element * PAGE);
+        let column = args.head.add(element * PAGE);
         let keys: [I::F32; 4] = [
             isa.load_f16(column),
             isa.load_f16(column.add(16)),
@@ -123,12 +137,17 @@ unsafe fn scores<I: Isa, const ROWS: usize>(
     }
     for row in 0..ROWS {
         for part in 0..4 {
-            let mut score = isa.mul(sums[row][part], isa.splat(args.scale));
-            if let Some(cap) = args.soft_cap {
-                score = soft_cap(isa, score, cap);
-            }
+            let score = capped(isa, isa.mul(sums[row][part], isa.splat(args.scale)), args.soft_cap);
             isa.store(weights[first + row].as_mut_ptr().add(16 * part), score);
         }
+    }
+}
+
+#[inline(always)]
+unsafe fn capped<I: Isa>(isa: I, score: I::F32, cap: Option<f32>) -> I::F32 {
+    match cap {
+        Some(cap) => soft_cap(isa, score, cap),
+        None => score,
     }
 }
 
@@ -177,18 +196,14 @@ unsafe fn softmax<I: Isa>(isa: I, args: &mut PageArgs<'_>, row: usize, weights: 
 
 /// Adds the weighted values of the page to `ROWS` outputs, sixty-four elements at a time.
 #[inline(always)]
-unsafe fn add_values<I: Isa, const ROWS: usize>(
-    isa: I,
-    args: &PageArgs<'_>,
-    first: usize,
-    weights: &[[f32; PAGE]; QUERY_ROWS],
-) {
+unsafe fn add_values<I: Isa, const ROWS: usize>(isa: I, args: &PageArgs<'_>, first: usize, weights: &Weights) {
     let rows = first..first + ROWS;
     let from = rows.clone().map(|row| args.from[row]).min().unwrap_or(0);
     let to = rows.map(|row| args.to[row]).max().unwrap_or(0);
+    let stride = value_stride(args.head_width);
     let mut at = 0;
-    while at < args.value_stride {
-        if args.value_stride - at >= 64 {
+    while at < stride {
+        if stride - at >= 64 {
             add_part::<I, ROWS, 4>(isa, args, first, weights, (from, to), at);
             at += 64;
         } else {
@@ -203,7 +218,7 @@ unsafe fn add_part<I: Isa, const ROWS: usize, const PARTS: usize>(
     isa: I,
     args: &PageArgs<'_>,
     first: usize,
-    weights: &[[f32; PAGE]; QUERY_ROWS],
+    weights: &Weights,
     (from, to): (usize, usize),
     at: usize,
 ) {
@@ -213,8 +228,10 @@ unsafe fn add_part<I: Isa, const ROWS: usize, const PARTS: usize>(
             sums[row][part] = isa.load(args.outputs[first + row].add(at + 16 * part));
         }
     }
+    let values = args.head.add(PAGE * args.head_width);
+    let stride = value_stride(args.head_width);
     for position in from..to {
-        let value = args.values.add(position * args.value_stride + at);
+        let value = values.add(position * stride + at);
         let mut parts = [isa.splat(0.0); PARTS];
         for part in 0..PARTS {
             parts[part] = isa.load_f16(value.add(16 * part));

@@ -4,6 +4,7 @@ use program::Attention;
 
 use super::Walk;
 use crate::kernels::attention::{PAGE, PageArgs, QUERY_ROWS, SoftmaxState};
+use crate::pages::PageFormat;
 
 /// Query vectors of one run of rows and one key head that a tile covers: (row, head) pairs, row by row.
 struct Tile {
@@ -38,7 +39,7 @@ impl Walk<'_> {
         });
     }
 
-    fn tile(&self, step: &Attention, layer: usize, tile: &Tile) {
+    fn tile(&mut self, step: &Attention, layer: usize, tile: &Tile) {
         let (pass, exe) = (self.pass, self.pass.exe);
         let pages = pass.pages();
         let layout = pages.layers[layer];
@@ -52,22 +53,27 @@ impl Walk<'_> {
             let position = pass.input.positions[row] as usize;
             let first_seen = step.window.map_or(0, |window| (position + 1).saturating_sub(window as usize));
             seen[vector] = (first_seen, position + 1);
+            if pages.format == PageFormat::Codes {
+                let coded = &mut self.coded[vector];
+                // SAFETY: the query was written in an earlier phase; its width was checked at compile time.
+                unsafe { (exe.kernels.code_query)(queries[vector], step.head_width, step.scale, coded) };
+            }
         }
         let begin = seen[..tile.count].iter().map(|range| range.0).min().unwrap_or(0) / PAGE;
         let end = seen[..tile.count].iter().map(|range| range.1).max().unwrap_or(0).div_ceil(PAGE);
         let table = &pass.input.page_tables[pass.input.sequences[tile.first_row] as usize];
         let mut outputs = [[0.0f32; HEAD_WIDTH_MAX]; QUERY_ROWS];
         let mut states = [SoftmaxState::EMPTY; QUERY_ROWS];
+        let page_kernel = (exe.kernels.page)(pages.format);
         for page in begin..end {
-            let keys_at = layout.head_start(table.pages[page] as usize, tile.kv_head);
+            let head = layout.head(pages, table.pages[page] as usize, tile.kv_head);
             let bound = |position: usize| position.saturating_sub(page * PAGE).min(PAGE);
             let mut args = PageArgs {
                 queries,
                 row_count: tile.count,
                 head_width: step.head_width,
-                value_stride: layout.value_stride,
-                keys: pages.elements.address(keys_at),
-                values: pages.elements.address(keys_at + PAGE * step.head_width),
+                head: head.address(0),
+                coded: &self.coded,
                 from: seen.map(|range| bound(range.0)),
                 to: seen.map(|range| bound(range.1)),
                 scale: step.scale,
@@ -76,7 +82,7 @@ impl Walk<'_> {
                 outputs: outputs.each_mut().map(|row| row.as_mut_ptr()),
             };
             // SAFETY: queries and pages were written in earlier phases and span the widths given.
-            unsafe { (exe.kernels.page)(&mut args) };
+            unsafe { page_kernel(&mut args) };
         }
         for vector in 0..tile.count {
             let row = tile.first_row + (tile.first + vector) / group;

@@ -3,7 +3,6 @@
 use program::{Embed, Norm, RopeKind, RopeStore, Unit};
 
 use super::Walk;
-use crate::kernels::attention::PAGE;
 use crate::kernels::decode::Decoder;
 
 impl Walk<'_> {
@@ -86,30 +85,6 @@ impl Walk<'_> {
                 walk.store(row, layer, keys, &values[..step.kv_heads * head]);
             }
         });
-    }
-
-    /// Writes a row's keys and values into its page.
-    fn store(&self, row: usize, layer: usize, keys: &[f32], values: &[f32]) {
-        let input = self.pass.input;
-        let pages = self.pass.pages();
-        let layout = pages.layers[layer];
-        let position = input.positions[row] as usize;
-        let page = input.page_tables[input.sequences[row] as usize].pages[position / PAGE] as usize;
-        let (at, width) = (position % PAGE, layout.head_width);
-        for kv_head in 0..layout.kv_heads {
-            let start = layout.head_start(page, kv_head);
-            for (element, key) in keys[kv_head * width..][..width].iter().enumerate() {
-                let bits = half::f16::from_f32(*key).to_bits();
-                // SAFETY: a position of a sequence belongs to one row, which this thread claimed.
-                unsafe { *pages.elements.address_mut(start + element * PAGE + at) = bits };
-            }
-            let value_at = start + PAGE * width + at * layout.value_stride;
-            // SAFETY: as above.
-            unsafe {
-                let to = pages.elements.slice_mut(value_at, layout.value_stride);
-                (self.pass.exe.kernels.to_f16)(values[kv_head * width..].as_ptr(), width, to.as_mut_ptr());
-            }
-        }
     }
 
     pub(super) fn select(&mut self) {
