@@ -1,10 +1,11 @@
 //! Measures encoding on one thread.
 //!
-//!     cargo run --release -p metallic-text --example encode_speed -- MODEL.gguf TEXT.txt
+//!     cargo run --release -p metallic-text --example encode_speed -- MODEL.gguf TEXT.txt [--json]
 //!
 //! Cuts the text into documents of 20 KB. Cold: each document once, with an encoder that has seen
 //! nothing before the first. Warm: the best of later passes over all documents.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use metallic_text::{EncodeOptions, Encoder, Encoding, Tokenizer};
@@ -15,8 +16,10 @@ const WARM_PASSES: usize = 10;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, model, text] = arguments.as_slice() else {
-        return Err("usage: encode_speed MODEL.gguf TEXT.txt".into());
+    let (model, text, json) = match arguments.as_slice() {
+        [_, model, text] => (model, text, false),
+        [_, model, text, flag] if flag == "--json" => (model, text, true),
+        _ => return Err("usage: encode_speed MODEL.gguf TEXT.txt [--json]".into()),
     };
     let file = gguf::GgufFile::open(model)?;
     let begin = Instant::now();
@@ -35,6 +38,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             warm = warm.min(pass(&mut encoder, &documents).0);
         }
     }
+    if json {
+        let report = serde_json::json!({
+            "cold": megabytes_per_second(bytes, cold),
+            "warm": megabytes_per_second(bytes, warm),
+            "memory": peak_mib(),
+        });
+        return Ok(writeln!(std::io::stdout(), "{report}")?);
+    }
     let report = format!(
         "{} documents, {bytes} bytes, {tokens} tokens; build {:.1} ms; cold {:.0} MB/s, warm {:.0} MB/s\n",
         documents.len(),
@@ -42,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         megabytes_per_second(bytes, cold),
         megabytes_per_second(bytes, warm),
     );
-    std::io::Write::write_all(&mut std::io::stdout(), report.as_bytes())?;
+    std::io::stdout().write_all(report.as_bytes())?;
     Ok(())
 }
 
@@ -71,4 +82,11 @@ fn pass(encoder: &mut Encoder<'_>, documents: &[&str]) -> (Duration, usize) {
 
 fn megabytes_per_second(bytes: usize, time: Duration) -> f64 {
     bytes as f64 / 1e6 / time.as_secs_f64()
+}
+
+/// The most memory that this process had, where Linux says so.
+fn peak_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? / 1024)
 }
