@@ -9,6 +9,8 @@ native flags: `CMAKE_ARGS=-DGGML_NATIVE=ON python3 -m pip install llama-cpp-pyth
 Both engines get one prompt of -p tokens from an empty context, then -n single-token passes behind 16 tokens.
 llama.cpp runs with its defaults (f16 KV, repacking, mmap), once with flash attention and once without: the better of
 the two counts, and is named. Medians over the rounds are printed; quote them with the machine and both versions.
+Loading ends when the first pass may start; metallic's bench then waits until weights are repacked, as llama.cpp has done
+by then, before it measures.
 """
 import argparse, ctypes, json, os, platform, statistics, subprocess, sys, time
 

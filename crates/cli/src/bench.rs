@@ -36,6 +36,8 @@ struct Report {
     prefill_ledger: Vec<LedgerRow>,
     decode_ledger: Vec<LedgerRow>,
     load_ms: f64,
+    /// From then until the backend's work on weights was done.
+    settle_ms: f64,
     weight_bytes_per_token: u64,
     kv_format: KvFormat,
     kv_bytes_per_position: u64,
@@ -54,6 +56,9 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
     let load = LoadOptions { logit_rows: 1, ..options::load_options(&args.load, Some(context))? };
     let mut loaded = options::load(&args.file, &load, out)?;
     let engine = loaded.model.engine();
+    let loading = Instant::now();
+    engine.settle()?;
+    let settle_ms = milliseconds(loading.elapsed());
     let mut progress = Progress::of_items(out);
     let rounds = u64::from(args.repetitions) + 1;
 
@@ -98,6 +103,7 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
         prefill_ledger,
         decode_ledger,
         load_ms: milliseconds(loaded.time),
+        settle_ms,
         weight_bytes_per_token: weight_bytes_per_token(loaded.model.program()),
         kv_format,
         kv_bytes_per_position: kv_bytes_per_position(loaded.model.program(), kv_format),
@@ -214,6 +220,7 @@ impl Report {
             "prefill_tok_s": self.prefill,
             "decode_tok_s": self.decode,
             "load_ms": self.load_ms,
+            "settle_ms": self.settle_ms,
             "weight_bytes_per_token": self.weight_bytes_per_token,
             "cache_type": self.kv_format.name(),
             "kv_bytes_per_position": self.kv_bytes_per_position,
@@ -242,7 +249,10 @@ impl Report {
             }
         }
         let mut text = format!("{} on {}: {}\n{rates}\n", self.name, self.backend, self.device);
-        text += &format!("loaded in {:.0} ms", self.load_ms);
+        text += &format!("ready in {:.0} ms", self.load_ms);
+        if self.settle_ms >= 1.0 {
+            text += &format!(", all weights repacked {:.0} ms later", self.settle_ms);
+        }
         if let Some(bytes) = self.peak_rss_bytes {
             text += &format!(", at most {:.0} MiB of memory", bytes as f64 / f64::from(1 << 20));
         }

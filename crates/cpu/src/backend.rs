@@ -24,6 +24,21 @@ pub struct CpuConfig {
     pub threads: usize,
     /// Instruction set.
     pub isa: IsaChoice,
+    /// When weights are repacked.
+    pub repack: Repack,
+}
+
+/// When weights are repacked into the layout that the kernels read. A choice about time and memory: the bits are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repack {
+    /// Behind the first passes, by a thread of its own that ends with its work and gives the file's pages back. Passes pack
+    /// what they need meanwhile. Formats that pack slowly are packed first.
+    Behind,
+    /// Before `upload` returns, by all threads.
+    First,
+    /// Not at all: every pass packs what it needs, which makes decoding slower and saves the memory of a copy. Formats that
+    /// pack slowly are packed first.
+    Never,
 }
 
 /// See the module.
@@ -32,6 +47,7 @@ pub struct CpuBackend {
     kernels: Kernels,
     pool: Pool,
     executables: Vec<Executable>,
+    repack: Repack,
 }
 
 impl CpuBackend {
@@ -51,6 +67,7 @@ impl CpuBackend {
             kernels: Kernels::of(level),
             pool: Pool::new(threads)?,
             executables: Vec::new(),
+            repack: config.repack,
         })
     }
 
@@ -79,7 +96,8 @@ impl Backend for CpuBackend {
 
     fn compile(&mut self, program: &Arc<Program>, rows: RowBucket) -> Result<ExecutableId, BackendError> {
         let id = ExecutableId(u32::try_from(self.executables.len()).unwrap_or(u32::MAX));
-        let executable = Executable::new(Arc::clone(program), rows, self.kernels, self.capabilities.threads)?;
+        let threads = self.capabilities.threads;
+        let executable = Executable::new(Arc::clone(program), rows, self.kernels, threads, self.repack)?;
         self.executables.push(executable);
         Ok(id)
     }
@@ -99,6 +117,10 @@ impl Backend for CpuBackend {
         Ok(Fence(0))
     }
 
+    fn settle(&mut self) -> Result<(), BackendError> {
+        self.executables.iter_mut().try_for_each(Executable::settle)
+    }
+
     fn submit(
         &mut self,
         executable: ExecutableId,
@@ -110,7 +132,7 @@ impl Backend for CpuBackend {
     }
 
     fn wait(&mut self, _fence: Fence) -> Result<(), BackendError> {
-        // Work is done when `submit` and `upload` return.
+        // Work is done when `submit` returns, and what `upload` put off changes no result.
         Ok(())
     }
 

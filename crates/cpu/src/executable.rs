@@ -10,12 +10,15 @@ use program::{
 };
 
 use crate::activations::ActivationBlock;
+use crate::backend::Repack;
 use crate::kernels::Kernels;
+use crate::kernels::pack::Packer;
 use crate::layout::{GROUP_ROWS, Layout};
 use crate::matrix::{Matrix, Storage, resident_bytes};
 use crate::memory::{Region, Shared, Use};
 use crate::pages::Pages;
-use crate::pass::{HEAD_WIDTH_MAX, Pass, PassMemory, pack_rows};
+use crate::pass::landing::{Job, Landing, Pending};
+use crate::pass::{HEAD_WIDTH_MAX, Pass, PassMemory, pack_rows, staging_bytes};
 use crate::pool::Pool;
 use program::input_check::{InputCheck, InputLimits, check};
 
@@ -75,7 +78,14 @@ pub(crate) struct Executable {
     pub(crate) ledger: Vec<LedgerRow>,
     memory: PassMemory,
     input_check: InputCheck,
+    repack: Repack,
+    /// Before the arena, which it writes to.
+    landing: Landing,
     arena: Region,
+    /// For each thread, room for two spans of groups that are packed as they are used.
+    staging: Region,
+    /// Bytes of one of them.
+    staging_bytes: usize,
     all_uploaded: bool,
 }
 
@@ -85,6 +95,7 @@ impl Executable {
         bucket: RowBucket,
         kernels: Kernels,
         threads: usize,
+        repack: Repack,
     ) -> Result<Executable, BackendError> {
         check_head_widths(&program)?;
         let (ropes, rope_of) = rope_tables(&program);
@@ -92,17 +103,23 @@ impl Executable {
         let rope_pairs = ropes.iter().map(|rope| rope.frequencies.len()).max().unwrap_or(0);
         let mut weights: Vec<Weight> = program.tensors.iter().map(|_| Weight::default()).collect();
         mark_roles(&program, &mut weights);
-        let mut arena_end = 0;
+        let (mut arena_end, mut staged) = (0, 0);
         for (weight, spec) in weights.iter_mut().zip(&program.tensors) {
             if weight.is_matrix {
                 weight.arena_at = arena_end;
                 arena_end += resident_bytes(spec).unwrap_or(0).next_multiple_of(64);
+                let group_bytes = Layout::of(spec.format).map(|layout| layout.group_bytes(spec.columns));
+                staged = group_bytes.map_or(staged, |bytes| staged.max(staging_bytes(bytes)));
             }
         }
         let scratch = Scratch::new(&program, bucket, threads, ropes.len() * rope_pairs)?;
         Ok(Executable {
+            repack,
+            landing: Landing::default(),
             // Kernels prefetch past the end of the last group, never read there.
             arena: Region::new(arena_end, Use::Dense, "weights")?,
+            staging: Region::new(2 * threads * staged, Use::Sparse, "weights that are packed as they are used")?,
+            staging_bytes: staged,
             program,
             bucket,
             kernels,
@@ -143,9 +160,20 @@ impl Executable {
         if weight.is_matrix {
             let storage = match Layout::of(spec.format) {
                 Some(layout) => {
-                    let arena = self.arena.shared();
-                    pack_rows(pool, layout, spec, &bytes, arena, weight.arena_at);
-                    Storage::Packed { arena, at: weight.arena_at, layout }
+                    let (arena, at) = (self.arena.shared(), weight.arena_at);
+                    let packer = Packer::new(&self.kernels, layout, spec.row_bytes(), spec.columns);
+                    let groups = spec.rows.div_ceil(GROUP_ROWS);
+                    let put_off = self.repack != Repack::First && packer.is_fast();
+                    let pending = put_off.then(|| Pending::new(bytes.clone(), packer));
+                    match &pending {
+                        None => pack_rows(pool, &packer, groups, &bytes, arena, at),
+                        Some(pending) if self.repack == Repack::Behind => {
+                            let release = !weight.is_table;
+                            self.landing.push(Job { pending: pending.clone(), groups, arena, at, release })?;
+                        }
+                        Some(_) => {}
+                    }
+                    Storage::Packed { arena, at, layout, pending }
                 }
                 None => {
                     let bytes = bytes.clone();
@@ -160,6 +188,16 @@ impl Executable {
             weight.table = Some(bytes);
         }
         Ok(())
+    }
+
+    /// Waits until all weights that are repacked behind the passes have been.
+    pub(crate) fn settle(&mut self) -> Result<(), BackendError> {
+        self.landing.settle()
+    }
+
+    /// Room for groups that are packed as they are used, and the bytes of one span: (threads, 2, bytes).
+    pub(crate) fn staging(&self) -> (Shared<u8>, usize) {
+        (self.staging.shared(), self.staging_bytes)
     }
 
     /// Runs a segment. Outputs stay in scratch until the next pass.
@@ -217,6 +255,7 @@ impl Executable {
                 return Err(BackendError::MissingTensor { tensor: spec.name.clone() });
             }
         }
+        self.landing.close();
         self.all_uploaded = true;
         Ok(())
     }

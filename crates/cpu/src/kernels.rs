@@ -3,6 +3,7 @@
 pub(crate) mod attention;
 pub(crate) mod codes;
 pub(crate) mod decode;
+pub(crate) mod pack;
 pub(crate) mod tile;
 pub(crate) mod vector;
 
@@ -14,6 +15,7 @@ use crate::arch::Level;
 use crate::kernels::attention::PageFn;
 use crate::kernels::attention::coded::CodedQuery;
 use crate::kernels::decode::DecodeFn;
+use crate::kernels::pack::PackFn;
 use crate::kernels::tile::TileFn;
 use crate::layout::Layout;
 use crate::pages::PageFormat;
@@ -41,6 +43,8 @@ pub(crate) struct Kernels {
     pub(crate) to_f16: unsafe fn(*const f32, usize, *mut u16),
     /// Decoding of the file's blocks, for the formats that have it.
     pub(crate) decode: fn(Format) -> Option<DecodeFn>,
+    /// Repacking of sixteen rows, for the layouts that have it, and the bytes of a row that it takes at once.
+    pub(crate) pack: fn(Layout) -> Option<(PackFn, usize)>,
 }
 
 macro_rules! kernels {
@@ -57,13 +61,24 @@ macro_rules! kernels {
             use crate::kernels::attention::{self, PageArgs, PageFn};
             use crate::kernels::codes::*;
             use crate::kernels::decode::{Decode, DecodeFn, decode};
+            use crate::kernels::pack::{FourBytes, Pack, PackFn, TwoBytes, pack};
             use crate::kernels::tile::{TileArgs, TileFn, TileOutput, tile_bf16, tile_codes, tile_f16, tile_f32};
             use crate::kernels::vector;
             use crate::layout::Layout;
             use crate::pages::PageFormat;
 
             pub(super) fn table(_proof: $token) -> super::Kernels {
-                super::Kernels { tile, page, code_query, norm, quantize, gate, to_f16, decode: decoder }
+                super::Kernels {
+                    tile,
+                    page,
+                    code_query,
+                    norm,
+                    quantize,
+                    gate,
+                    to_f16,
+                    decode: decoder,
+                    pack: packer,
+                }
             }
 
             fn tile(layout: Layout) -> TileFn {
@@ -113,6 +128,27 @@ macro_rules! kernels {
                 }
             }
 
+            fn packer(layout: Layout) -> Option<(PackFn, usize)> {
+                fn of<P: Pack>() -> Option<(PackFn, usize)> {
+                    Some((packed::<P>, P::BLOCK))
+                }
+                match layout {
+                    Layout::Q8_0 => of::<Q8_0>(),
+                    Layout::Q4_0 => of::<Q4_0>(),
+                    Layout::Q4_1 => of::<Q4_1>(),
+                    Layout::Q5_0 => of::<Q5_0>(),
+                    Layout::Q5_1 => of::<Q5_1>(),
+                    Layout::Q4K => of::<Q4K>(),
+                    Layout::Q5K => of::<Q5K>(),
+                    Layout::Q6K => of::<Q6K>(),
+                    Layout::IQ4NL => of::<IQ4NL>(),
+                    Layout::MXFP4 => of::<MXFP4>(),
+                    Layout::F16 | Layout::BF16 => of::<TwoBytes>(),
+                    Layout::F32 => of::<FourBytes>(),
+                    _ => None,
+                }
+            }
+
             fn gate(activation: Activation) -> unsafe fn(*mut f32, *const f32) {
                 match activation {
                     Activation::Silu => silu,
@@ -129,6 +165,11 @@ macro_rules! kernels {
             unsafe fn blocks<B: Decode>(blocks: *const u8, count: usize, out: *mut f32) {
                 // SAFETY: the caller's contract is the callee's.
                 unsafe { decode::<_, B>($make, blocks, count, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn packed<P: Pack>(rows: *const u8, row_bytes: usize, out: *mut u8) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { pack::<_, P>($make, rows, row_bytes, out) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn f32_entry(args: &TileArgs, out: &mut TileOutput) {

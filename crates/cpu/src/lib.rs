@@ -26,7 +26,7 @@ pub mod reference;
 mod threads;
 
 pub use arch::IsaChoice;
-pub use backend::{CpuBackend, CpuConfig};
+pub use backend::{CpuBackend, CpuConfig, Repack};
 pub use kernels::decode::Decoder;
 pub use matrix::resident_bytes;
 pub use read_rate::measure_read_gb_s;

@@ -1,4 +1,7 @@
-//! A weight matrix as the kernels read it: repacked into the interleaved layout, or the file's blocks in place.
+//! A weight matrix as the kernels read it: repacked into the interleaved layout, on its way there, or the file's blocks in
+//! place.
+
+use std::ops::Range;
 
 use program::{TensorBytes, TensorSpec};
 use tensor::Format;
@@ -6,12 +9,13 @@ use tensor::Format;
 use crate::kernels::tile::TileFn;
 use crate::layout::{GROUP_ROWS, Layout};
 use crate::memory::Shared;
+use crate::pass::landing::Pending;
 
 /// Where a matrix's weights are.
 #[derive(Clone)]
 pub(crate) enum Storage {
-    /// In the arena, from this byte on, in this layout.
-    Packed { arena: Shared<u8>, at: usize, layout: Layout },
+    /// In the arena, from this byte on, in this layout; what is pending is packed as it is used.
+    Packed { arena: Shared<u8>, at: usize, layout: Layout, pending: Option<Pending> },
     /// As the file has them; each group is decoded to f32 columns when it is used.
     Blocks { bytes: TensorBytes, format: Format, row_bytes: usize },
 }
@@ -55,18 +59,29 @@ impl Matrix {
         }
     }
 
-    /// The group's bytes in the kernel's layout; blocks in place are decoded into `scratch` first.
-    pub(crate) fn group<'a>(&'a self, group: usize, scratch: &'a mut Vec<f32>) -> *const u8 {
-        match &self.storage {
-            Storage::Packed { arena, at, .. } => arena.address(at + group * self.group_bytes()),
-            Storage::Blocks { bytes, format, row_bytes } => {
-                let first = group * GROUP_ROWS;
-                let count = GROUP_ROWS.min(self.rows - first);
-                let rows = &bytes[first * row_bytes..(first + count) * row_bytes];
-                decode_columns(*format, rows, *row_bytes, self.columns, scratch);
-                scratch.as_ptr().cast()
-            }
+    /// The groups from `groups.start` on that lie in the arena, and their address; `None` where the first does not.
+    pub(crate) fn landed(&self, groups: &Range<usize>) -> Option<(Range<usize>, *const u8)> {
+        let Storage::Packed { arena, at, pending, .. } = &self.storage else { return None };
+        let landed = pending.as_ref().map_or(groups.end, |pending| pending.landed().min(groups.end));
+        (groups.start < landed).then(|| (groups.start..landed, arena.address(at + groups.start * self.group_bytes())))
+    }
+
+    /// Packs groups that have not landed into `staging`.
+    pub(crate) fn pack(&self, groups: Range<usize>, staging: &mut [u8]) {
+        if let Storage::Packed { pending: Some(pending), .. } = &self.storage {
+            pending.packer.pack(&pending.bytes, groups, staging);
         }
+    }
+
+    /// Decodes a group of blocks in place into columns of f32; for packed groups there is nothing to decode.
+    pub(crate) fn decode_group(&self, group: usize, columns: &mut Vec<f32>) -> *const u8 {
+        if let Storage::Blocks { bytes, format, row_bytes } = &self.storage {
+            let first = group * GROUP_ROWS;
+            let count = GROUP_ROWS.min(self.rows - first);
+            let rows = &bytes[first * row_bytes..(first + count) * row_bytes];
+            decode_columns(*format, rows, *row_bytes, self.columns, columns);
+        }
+        columns.as_ptr().cast()
     }
 }
 

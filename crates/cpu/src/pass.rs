@@ -8,11 +8,13 @@
 //! phase can have begun.
 
 mod attend;
+pub(crate) mod landing;
 mod product;
 mod rows;
 mod store;
 
 pub(crate) use attend::HEAD_WIDTH_MAX;
+pub(crate) use product::staging_bytes;
 
 use std::cell::UnsafeCell;
 use std::ops::Range;
@@ -20,36 +22,30 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use program::cost::StepCost;
-use program::{Buffer, LedgerRow, PassInput, Program, Segment, Step, TensorSpec, Unit};
+use program::{Buffer, LedgerRow, PassInput, Program, Segment, Step, Unit};
 
 use crate::executable::Executable;
 use crate::kernels::attention::QUERY_ROWS;
 use crate::kernels::attention::coded::CodedQuery;
-use crate::layout::{GROUP_ROWS, Layout};
+use crate::kernels::pack::Packer;
 use crate::matrix::Matrix;
 use crate::memory::Shared;
 use crate::pages::Pages;
+use crate::pass::landing::pack_into;
 use crate::pool::{Pool, Worker};
 
 /// Repacks a matrix into the arena, groups of rows in parallel.
-pub(crate) fn pack_rows(pool: &Pool, layout: Layout, spec: &TensorSpec, bytes: &[u8], arena: Shared<u8>, at: usize) {
-    let groups = spec.rows.div_ceil(GROUP_ROWS);
-    let group_bytes = layout.group_bytes(spec.columns);
-    let row_bytes = spec.row_bytes();
+pub(crate) fn pack_rows(pool: &Pool, packer: &Packer, groups: usize, bytes: &[u8], arena: Shared<u8>, at: usize) {
     let next = AtomicUsize::new(0);
-    let chunk = ((1 << 20) / group_bytes).max(1);
+    let chunk = ((1 << 20) / packer.group_bytes()).max(1);
     pool.run(&|_| {
         loop {
             let first = next.fetch_add(chunk, Ordering::Relaxed);
             if first >= groups {
                 break;
             }
-            for group in first..(first + chunk).min(groups) {
-                let rows = &bytes[group * GROUP_ROWS * row_bytes..spec.rows.min((group + 1) * GROUP_ROWS) * row_bytes];
-                // SAFETY: each group is claimed once, and no pass runs during an upload.
-                let out = unsafe { arena.slice_mut(at + group * group_bytes, group_bytes) };
-                layout.pack_group(rows, row_bytes, spec.columns, out);
-            }
+            // SAFETY: each group is claimed once, and no pass runs during an upload.
+            unsafe { pack_into(packer, bytes, first..groups.min(first + chunk), arena, at) };
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice};
+use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, Repack};
 use program::{
     Backend, Buffer, KvFormat, KvPlan, PAGE_ROWS, PageTable, PassInput, RowBucket, Segment, TensorBytes, TensorIndex,
 };
@@ -47,7 +47,7 @@ fn a_decode_pass_allocates_nothing_after_warm_up() {
     let file = TinyModel { context: 4096, ..TinyModel::new("qwen2", 1) }.file();
     let model = models::load(&file).unwrap();
     for threads in [1, 2] {
-        let mut backend = CpuBackend::new(CpuConfig { threads, isa: IsaChoice::Best }).unwrap();
+        let mut backend = CpuBackend::new(CpuConfig { threads, isa: IsaChoice::Best, repack: Repack::Behind }).unwrap();
         let program = Arc::clone(&model.program);
         let executable = backend.compile(&program, RowBucket { rows: 256, logit_rows: 1 }).unwrap();
         backend.allocate(executable, KvPlan { pages: 32, format: KvFormat::F16 }).unwrap();
@@ -55,6 +55,7 @@ fn a_decode_pass_allocates_nothing_after_warm_up() {
             let bytes: TensorBytes = model.tensor_bytes(index);
             backend.upload(executable, index, bytes).unwrap();
         }
+        backend.settle().unwrap();
         let tables = [PageTable { pages: (0..32).collect() }];
         let segment = Segment::whole(&program);
         let mut logits = vec![0.0; program.sizes.vocabulary];

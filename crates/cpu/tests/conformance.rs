@@ -1,6 +1,6 @@
 //! The fast backend against the readable one, on every instruction set of this machine.
 
-use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, ReferenceBackend};
+use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, ReferenceBackend, Repack};
 use program::Backend;
 use testkit::conformance::{Ignored, Selection, Suite};
 use testkit::tolerance::{Path, bound};
@@ -13,10 +13,11 @@ fn every_step_in_every_format_agrees_with_the_reference() {
     let suite = Suite::new(Selection::All, &mut || Box::new(ReferenceBackend::new()));
     assert!(suite.names().count() > 600);
     for isa in [IsaChoice::Best, IsaChoice::AtMostAvx2, IsaChoice::Portable] {
-        for threads in [1, 2, 3] {
-            let mut make = || -> Box<dyn Backend> { Box::new(CpuBackend::new(CpuConfig { threads, isa }).unwrap()) };
+        for (threads, repack) in [(1, Repack::First), (2, Repack::Never), (3, Repack::Behind)] {
+            let config = CpuConfig { threads, isa, repack };
+            let mut make = || -> Box<dyn Backend> { Box::new(CpuBackend::new(config).unwrap()) };
             let report = suite.check(&mut make, IGNORED);
-            report.assert_clean(&format!("{isa:?}, {threads} threads"));
+            report.assert_clean(&format!("{isa:?}, {threads} threads, {repack:?}"));
             for (path, (worst, case)) in report.worst {
                 // A bound that nothing comes near would let errors through.
                 // A code that falls on the other side of a tie shows in one element, wherever that happens to be.

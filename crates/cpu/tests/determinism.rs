@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice};
+use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, Repack};
 use models::Model;
 use program::{Backend, Buffer, ExecutableId, KvFormat, KvPlan, PageTable, PassInput, RowBucket, Segment, TensorIndex};
 use tensor::FORMATS;
@@ -56,8 +56,12 @@ struct Running<'m> {
 type Bits = Vec<u32>;
 
 impl Running<'_> {
-    fn new(model: &Model, (isa, format): (IsaChoice, KvFormat), threads: usize) -> Running<'_> {
-        let mut backend = CpuBackend::new(CpuConfig { threads, isa }).unwrap();
+    fn new(model: &Model, place: (IsaChoice, KvFormat), threads: usize) -> Running<'_> {
+        Running::repacked(model, place, threads, Repack::First)
+    }
+
+    fn repacked(model: &Model, (isa, format): (IsaChoice, KvFormat), threads: usize, repack: Repack) -> Running<'_> {
+        let mut backend = CpuBackend::new(CpuConfig { threads, isa, repack }).unwrap();
         let executable = backend.compile(&model.program, RowBucket { rows: PROMPT, logit_rows: PROMPT }).unwrap();
         backend.allocate(executable, KvPlan { pages: PAGES, format }).unwrap();
         for index in (0..).map(TensorIndex).take(model.program.tensors.len()) {
@@ -135,6 +139,25 @@ fn threads_and_chunks_change_no_bit() {
                 let chunked = running.chunked(some, *size, &in_order());
                 let what = format!("{architecture} {isa:?} {format}, {threads} threads, chunks of {size}");
                 assert_same(&chunked, &whole, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_that_have_not_been_repacked_change_no_bit() {
+    for (architecture, isa, format) in places() {
+        let model = mixed(architecture);
+        let tokens = prompt(&model, 4, 140);
+        let expected = Running::new(&model, (isa, format), 1).chunked(&tokens, 140, &in_order());
+        assert_sane(&expected);
+        for (threads, repack) in [(1, Repack::Never), (2, Repack::Never), (2, Repack::Behind)] {
+            for size in [1, 5, 9, 140] {
+                // Behind, the first passes race with the repacking: anew for each size.
+                let some = &tokens[..140.min((10 * size).max(40))];
+                let actual = Running::repacked(&model, (isa, format), threads, repack).chunked(some, size, &in_order());
+                let what = format!("{architecture} {isa:?} {format}, {repack:?}, {threads} threads, chunks of {size}");
+                assert_same(&actual, &expected, &what);
             }
         }
     }

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, ReferenceBackend};
+use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, ReferenceBackend, Repack};
 use program::{Backend, BackendError, KvFormat, KvPlan, RowBucket};
 use testkit::TinyModel;
 
 fn backends() -> [Box<dyn Backend>; 2] {
-    let fast = CpuBackend::new(CpuConfig { threads: 1, isa: IsaChoice::Best }).unwrap();
+    let fast = CpuBackend::new(CpuConfig { threads: 1, isa: IsaChoice::Best, repack: Repack::First }).unwrap();
     [Box::new(fast), Box::new(ReferenceBackend::new())]
 }
 

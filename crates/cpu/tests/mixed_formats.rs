@@ -1,7 +1,7 @@
 //! Layers whose matrices have different formats run like any other: with kernels, in one step. That the numbers are right
 //! is for the conformance cases to say.
 
-use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, resident_bytes};
+use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, Repack, resident_bytes};
 use program::{Activation, Backend, Norm, NormGatedLinear, NormLinear, Projection, Slot, Step, Support, TensorSpec};
 use tensor::{FORMATS, Format};
 
@@ -15,7 +15,7 @@ fn weight_formats() -> impl Iterator<Item = Format> {
 
 #[test]
 fn any_two_formats_share_a_step() {
-    let backend = CpuBackend::new(CpuConfig { threads: 1, isa: IsaChoice::Best }).unwrap();
+    let backend = CpuBackend::new(CpuConfig { threads: 1, isa: IsaChoice::Best, repack: Repack::First }).unwrap();
     let norm = Norm { weight: Slot(0), epsilon: 1e-6 };
     let projection = || Projection { weight: Slot(1), bias: None, outputs: 16 };
     let qkv = Step::NormLinear(NormLinear { norm: norm.clone(), projections: vec![projection(), projection()] });

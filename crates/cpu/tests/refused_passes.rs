@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, ReferenceBackend};
+use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, ReferenceBackend, Repack};
 use program::{
     Backend, BackendError, ExecutableId, KvFormat, KvPlan, PageTable, PassInput, RowBucket, Segment, TensorIndex,
 };
@@ -12,7 +12,7 @@ const PAGES: usize = 4;
 
 /// Backends with a tiny model of one page pool, for passes of at most 80 rows.
 fn backends(model: &models::Model) -> [(Box<dyn Backend>, ExecutableId); 2] {
-    let fast = CpuBackend::new(CpuConfig { threads: 2, isa: IsaChoice::Best }).unwrap();
+    let fast = CpuBackend::new(CpuConfig { threads: 2, isa: IsaChoice::Best, repack: Repack::First }).unwrap();
     let both: [Box<dyn Backend>; 2] = [Box::new(fast), Box::new(ReferenceBackend::new())];
     both.map(|mut backend| {
         let executable = backend.compile(&model.program, RowBucket { rows: 80, logit_rows: 2 }).unwrap();

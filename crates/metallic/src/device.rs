@@ -165,7 +165,8 @@ impl Opened {
     pub(crate) fn backend(&self) -> Result<Box<dyn Backend>, Error> {
         Ok(match &self.source {
             Source::Cpu { threads } => {
-                let config = cpu::CpuConfig { threads: *threads, isa: cpu::IsaChoice::Best };
+                let repack = cpu::Repack::Behind;
+                let config = cpu::CpuConfig { threads: *threads, isa: cpu::IsaChoice::Best, repack };
                 Box::new(cpu::CpuBackend::new(config).map_err(SessionError::from)?)
             }
             Source::Reference => Box::new(cpu::ReferenceBackend::new()),

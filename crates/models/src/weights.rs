@@ -17,6 +17,8 @@ pub fn tensor_bytes(file: &GgufFile, program: &Program, tensor: TensorIndex) -> 
         architecture: program.architecture.clone(),
     })?;
     let data = file.tensor_data(info);
-    let length = data.len();
-    Ok(TensorBytes::new(Arc::new(data), 0..length))
+    let (length, again) = (data.len(), data.clone());
+    // Advice to the system: where it is refused, the pages stay until memory is short.
+    let release = Arc::new(move || drop(again.release()));
+    Ok(TensorBytes::new(Arc::new(data), 0..length).with_release(release))
 }

@@ -77,6 +77,7 @@ pub struct Capabilities {
 pub struct TensorBytes {
     owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
     range: Range<usize>,
+    release: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl TensorBytes {
@@ -86,7 +87,20 @@ impl TensorBytes {
     /// If the range lies outside the owner's bytes.
     pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize>) -> TensorBytes {
         assert!(range.start <= range.end && range.end <= (*owner).as_ref().len(), "tensor range outside its owner");
-        TensorBytes { owner, range }
+        TensorBytes { owner, range, release: None }
+    }
+
+    /// The same bytes, with what [`TensorBytes::release`] does.
+    pub fn with_release(self, release: Arc<dyn Fn() + Send + Sync>) -> TensorBytes {
+        TensorBytes { release: Some(release), ..self }
+    }
+
+    /// Tells the owner that these bytes will not be needed soon, say because the backend has its own copy now. They stay
+    /// readable.
+    pub fn release(&self) {
+        if let Some(release) = &self.release {
+            release();
+        }
     }
 }
 
@@ -246,6 +260,12 @@ pub trait Backend: Send {
         tensor: TensorIndex,
         bytes: TensorBytes,
     ) -> Result<Fence, BackendError>;
+
+    /// Waits until work on weights that `upload` put off is done. Passes give the same results before and after, but not
+    /// as fast.
+    fn settle(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
 
     /// Runs a segment over the rows of `input`. `Hidden` persists between segments of one pass.
     fn submit(

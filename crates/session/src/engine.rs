@@ -185,6 +185,11 @@ impl Engine {
         self.backend.take_ledger()
     }
 
+    /// Waits until the backend is done with what it put off at load; see [`Backend::settle`].
+    pub fn settle(&mut self) -> Result<(), SessionError> {
+        Ok(self.backend.settle()?)
+    }
+
     /// Forgets all positions from `len` on.
     pub fn truncate(&mut self, sequence: &mut Sequence, len: usize) {
         sequence.tokens.truncate(len);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice};
+use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, Repack};
 use program::{
     Backend, BackendError, Embed, Head, KvFormat, KvPlan, Norm, PageTable, PassInput, Program, ProgramBuilder,
     ProgramError, Projection, RowBucket, Segment, Sizes, Step, TensorBytes, TensorIndex, TensorSpec,
@@ -30,7 +30,7 @@ pub(crate) struct Speed {
 
 pub(crate) fn measure(format: Format, codec: Codec) -> Result<Speed, Box<dyn std::error::Error>> {
     let program = Arc::new(head(format)?);
-    let mut backend = CpuBackend::new(CpuConfig { threads: 1, isa: IsaChoice::Best })?;
+    let mut backend = CpuBackend::new(CpuConfig { threads: 1, isa: IsaChoice::Best, repack: Repack::First })?;
     let executable = backend.compile(&program, RowBucket { rows: ROWS, logit_rows: ROWS })?;
     backend.allocate(executable, KvPlan { pages: ROWS.div_ceil(program::PAGE_ROWS), format: KvFormat::F16 })?;
     for (index, spec) in (0..).map(TensorIndex).zip(&program.tensors) {

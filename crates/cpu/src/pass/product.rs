@@ -1,5 +1,7 @@
 //! Steps that multiply with weight matrices: prepare the input rows, sweep tiles over the groups, finish each output.
 
+use std::ops::Range;
+
 use program::{Buffer, Head, LinearAdd, Norm, NormGatedLinear, NormLinear, Projection, Unit};
 
 use super::Walk;
@@ -274,11 +276,45 @@ impl Walk<'_> {
     fn sweep_part(
         &mut self,
         matrix: &Matrix,
-        groups: std::ops::Range<usize>,
+        mut groups: Range<usize>,
         input: Input,
         output: &mut TileOutput,
         sink: &mut dyn FnMut(usize, usize, &[f32; GROUP_ROWS]),
     ) {
+        while !groups.is_empty() {
+            let span = self.span(matrix, &groups, input.rows, 0);
+            self.sweep_span(matrix, &span, input, output, sink);
+            groups.start = span.groups.end;
+        }
+    }
+
+    /// The leading groups of `groups` in the kernel's layout: those that have landed, or as many as fit packed into the
+    /// thread's staging buffer `slot`. Blocks in place are decoded later, group by group.
+    fn span(&self, matrix: &Matrix, groups: &Range<usize>, rows: usize, slot: usize) -> Span {
+        if matrix.is_in_place() {
+            return Span { groups: groups.clone(), base: std::ptr::null() };
+        }
+        if let Some((groups, base)) = matrix.landed(groups) {
+            return Span { groups, base };
+        }
+        let bytes = matrix.group_bytes();
+        let groups = groups.start..groups.end.min(groups.start + staged_groups(bytes, rows));
+        let (staging, size) = self.pass.exe.staging();
+        // SAFETY: the thread's own window.
+        let out = unsafe { staging.slice_mut((2 * self.worker.index + slot) * size, groups.len() * bytes) };
+        matrix.pack(groups.clone(), out);
+        Span { groups, base: out.as_ptr() }
+    }
+
+    fn sweep_span(
+        &mut self,
+        matrix: &Matrix,
+        span: &Span,
+        input: Input,
+        output: &mut TileOutput,
+        sink: &mut dyn FnMut(usize, usize, &[f32; GROUP_ROWS]),
+    ) {
+        let groups = &span.groups;
         let in_place = matrix.is_in_place();
         let by = if in_place { 1 } else { 2 };
         // Blocks in place are decoded once for all rows; packed groups stay in cache, so rows go outside.
@@ -287,9 +323,9 @@ impl Walk<'_> {
             for first in groups.clone().step_by(by) {
                 let count = by.min(groups.end - first);
                 let [scratch, _] = &mut self.columns;
-                let mut addresses = [matrix.group(first, scratch), std::ptr::null()];
+                let mut addresses = [span.address(matrix, first, scratch), std::ptr::null()];
                 if count == 2 {
-                    addresses[1] = matrix.group(first + 1, scratch);
+                    addresses[1] = span.address(matrix, first + 1, scratch);
                 }
                 let last_row = (first_row + row_step).min(input.rows);
                 for row in (first_row..last_row).step_by(panel_rows(input)) {
@@ -313,41 +349,58 @@ impl Walk<'_> {
         let mut prepared = false;
         let total = matrices[0].groups();
         let chunk = self.group_chunk(matrices.into_iter(), total, input.rows);
-        let in_place = matrices.iter().any(|matrix| matrix.is_in_place());
-        let together = !in_place && std::ptr::fn_addr_eq(matrices[0].tile, matrices[1].tile);
-        let mut output: TileOutput = [[[0.0; GROUP_ROWS]; 2]; TILE_ROWS_MAX];
-        let mut second: TileOutput = output;
+        let mut outputs = [[[[0.0; GROUP_ROWS]; 2]; TILE_ROWS_MAX]; 2];
         self.phase(total, chunk, |walk, claimed| {
             walk.prepare_own(source, input, &mut prepared);
-            let row_step = if in_place { input.rows } else { panel_rows(input) };
-            for first_row in (0..input.rows).step_by(row_step) {
-                for group in claimed.clone() {
-                    let [a, b] = &mut walk.columns;
-                    let addresses = [matrices[0].group(group, a), matrices[1].group(group, b)];
-                    let last_row = (first_row + row_step).min(input.rows);
-                    for row in (first_row..last_row).step_by(panel_rows(input)) {
-                        let rows = panel_rows(input).min(last_row - row);
-                        // SAFETY: addresses and input rows come from the matrices' and the input's own shapes.
-                        unsafe {
-                            if together {
-                                let args = tile_args(matrices[0], addresses, 2, input, row, rows);
-                                (matrices[0].tile)(&args, &mut output);
-                            } else {
-                                let args = tile_args(matrices[0], addresses, 1, input, row, rows);
-                                (matrices[0].tile)(&args, &mut output);
-                                let [_, up] = addresses;
-                                let args = tile_args(matrices[1], [up, std::ptr::null()], 1, input, row, rows);
-                                (matrices[1].tile)(&args, &mut second);
-                                output.iter_mut().zip(&second).for_each(|(out, second)| out[1] = second[0]);
-                            }
+            let mut left = claimed;
+            while !left.is_empty() {
+                left.start = walk.sweep_pair_span(matrices, &left, input, &mut outputs, sink);
+            }
+        });
+    }
+
+    /// Multiplies the leading groups of `groups` that lie side by side, and returns where they end.
+    fn sweep_pair_span(
+        &mut self,
+        matrices: [&Matrix; 2],
+        groups: &Range<usize>,
+        input: Input,
+        [output, second]: &mut [TileOutput; 2],
+        sink: &mut PairSink<'_>,
+    ) -> usize {
+        let in_place = matrices.iter().any(|matrix| matrix.is_in_place());
+        let together = !in_place && std::ptr::fn_addr_eq(matrices[0].tile, matrices[1].tile);
+        let gates = self.span(matrices[0], groups, input.rows, 0);
+        let ups = self.span(matrices[1], &gates.groups, input.rows, 1);
+        let row_step = if in_place { input.rows } else { panel_rows(input) };
+        for first_row in (0..input.rows).step_by(row_step) {
+            for group in ups.groups.clone() {
+                let [a, b] = &mut self.columns;
+                let addresses = [gates.address(matrices[0], group, a), ups.address(matrices[1], group, b)];
+                let last_row = (first_row + row_step).min(input.rows);
+                for row in (first_row..last_row).step_by(panel_rows(input)) {
+                    let rows = panel_rows(input).min(last_row - row);
+                    // SAFETY: addresses and input rows come from the matrices' and the input's own shapes.
+                    unsafe {
+                        if together {
+                            let args = tile_args(matrices[0], addresses, 2, input, row, rows);
+                            (matrices[0].tile)(&args, output);
+                        } else {
+                            let args = tile_args(matrices[0], addresses, 1, input, row, rows);
+                            (matrices[0].tile)(&args, output);
+                            let [_, up] = addresses;
+                            let args = tile_args(matrices[1], [up, std::ptr::null()], 1, input, row, rows);
+                            (matrices[1].tile)(&args, second);
+                            output.iter_mut().zip(&*second).for_each(|(out, second)| out[1] = second[0]);
                         }
-                        for (offset, pair) in output.iter_mut().enumerate().take(rows) {
-                            sink(group, row + offset, pair);
-                        }
+                    }
+                    for (offset, pair) in output.iter_mut().enumerate().take(rows) {
+                        sink(group, row + offset, pair);
                     }
                 }
             }
-        });
+        }
+        ups.groups.end
     }
 
     /// Groups in a claimed chunk: what stays in cache while all rows sweep over it, and enough chunks to share out.
@@ -358,6 +411,34 @@ impl Walk<'_> {
         // Even, so that tiles of two groups come out whole.
         cached.min(shared).max(2).next_multiple_of(2)
     }
+}
+
+/// Groups that lie side by side in the kernel's layout.
+struct Span {
+    groups: Range<usize>,
+    /// Of the first group; null for blocks in place.
+    base: *const u8,
+}
+
+impl Span {
+    /// Where a group is; blocks in place are decoded into `columns`.
+    fn address(&self, matrix: &Matrix, group: usize, columns: &mut Vec<f32>) -> *const u8 {
+        if self.base.is_null() {
+            return matrix.decode_group(group, columns);
+        }
+        self.base.wrapping_add((group - self.groups.start) * matrix.group_bytes())
+    }
+}
+
+/// Groups that are packed at once for `rows` rows: what the first cache keeps for the rows of one tile, and the second for
+/// a sweep of many.
+fn staged_groups(group_bytes: usize, rows: usize) -> usize {
+    if rows <= TILE_ROWS_MAX { 2 } else { (SWEEP_BYTES / group_bytes).max(2) / 2 * 2 }
+}
+
+/// Room that a thread needs for packed groups of this size.
+pub(crate) fn staging_bytes(group_bytes: usize) -> usize {
+    staged_groups(group_bytes, usize::MAX) * group_bytes
 }
 
 /// Rows of a tile call: all of a small batch, or what stays in registers for two groups.
