@@ -189,13 +189,13 @@ unsafe impl<D: super::neon::ByteDot> Interleave for super::neon::Lanes<D> {
     }
     #[inline(always)]
     unsafe fn unzip(self, a: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
-        let (a, b) = (vreinterpretq_u16_u8(a[0]), vreinterpretq_u16_u8(a[1]));
-        let (c, d) = (vreinterpretq_u16_u8(a[2]), vreinterpretq_u16_u8(a[3]));
+        let (first, second) = (vreinterpretq_u16_u8(a[0]), vreinterpretq_u16_u8(a[1]));
+        let (third, fourth) = (vreinterpretq_u16_u8(a[2]), vreinterpretq_u16_u8(a[3]));
         [
-            vreinterpretq_u8_u16(vuzp1q_u16(a, b)),
-            vreinterpretq_u8_u16(vuzp1q_u16(c, d)),
-            vreinterpretq_u8_u16(vuzp2q_u16(a, b)),
-            vreinterpretq_u8_u16(vuzp2q_u16(c, d)),
+            vreinterpretq_u8_u16(vuzp1q_u16(first, second)),
+            vreinterpretq_u8_u16(vuzp1q_u16(third, fourth)),
+            vreinterpretq_u8_u16(vuzp2q_u16(first, second)),
+            vreinterpretq_u8_u16(vuzp2q_u16(third, fourth)),
         ]
     }
 }

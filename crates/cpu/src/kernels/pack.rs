@@ -109,9 +109,9 @@ unsafe fn quads<I: Interleave>(isa: I, from: *const u8, stride: usize, out: *mut
 
 /// The eight masks of one record from the fifth bits of each row.
 #[inline(always)]
-unsafe fn fifth_bits(bits: impl Fn(usize) -> u32, out: *mut u8) {
+unsafe fn fifth_bits(bits: &[u32; GROUP_ROWS], out: *mut u8) {
     for pair in 0..GROUP_ROWS / 2 {
-        let bytes = (spread(bits(2 * pair)) | spread(bits(2 * pair + 1)) << 4).to_le_bytes();
+        let bytes = (spread(bits[2 * pair]) | spread(bits[2 * pair + 1]) << 4).to_le_bytes();
         for (quad, byte) in bytes.into_iter().enumerate() {
             *out.add(8 * quad + pair) = byte;
         }
@@ -127,9 +127,14 @@ fn spread(bits: u32) -> u64 {
     (bits | bits << 4) & 0x0F0F_0F0F_0F0F_0F0F
 }
 
+/// Four bytes of each row.
 #[inline(always)]
-unsafe fn word(from: *const u8) -> u32 {
-    u32::from_le(from.cast::<u32>().read_unaligned())
+unsafe fn bit_words(from: *const u8, stride: usize) -> [u32; GROUP_ROWS] {
+    let mut words = [0; GROUP_ROWS];
+    for row in 0..GROUP_ROWS {
+        words[row] = u32::from_le(from.add(row * stride).cast::<u32>().read_unaligned());
+    }
+    words
 }
 
 /// Bit `j` of byte `i` becomes bit `i` of byte `j` (Hacker's Delight, 7-3).
@@ -241,7 +246,7 @@ unsafe impl Pack for Q5_0 {
     #[inline(always)]
     unsafe fn block<I: Interleave>(isa: I, from: *const u8, stride: usize, out: *mut u8) {
         halves(from, stride, out);
-        fifth_bits(|row| unsafe { word(from.add(row * stride + 2)) }, out.add(32));
+        fifth_bits(&bit_words(from.add(2), stride), out.add(32));
         quads(isa, from.add(6), stride, out.add(96));
     }
 }
@@ -255,7 +260,7 @@ unsafe impl Pack for Q5_1 {
     unsafe fn block<I: Interleave>(isa: I, from: *const u8, stride: usize, out: *mut u8) {
         halves(from, stride, out);
         halves(from.add(2), stride, out.add(32));
-        fifth_bits(|row| unsafe { word(from.add(row * stride + 4)) }, out.add(64));
+        fifth_bits(&bit_words(from.add(4), stride), out.add(64));
         quads(isa, from.add(8), stride, out.add(128));
     }
 }
@@ -301,8 +306,8 @@ unsafe impl Pack for Q5K {
             }
         }
         for sub in 0..8 {
-            let of = |row: usize| u32::from_le_bytes(bits[row].map(|eight| eight.to_le_bytes()[sub]));
-            fifth_bits(of, records.add(sub * Self::RECORD + 32));
+            let of_sub = bits.map(|eights| u32::from_le_bytes(eights.map(|eight| eight.to_le_bytes()[sub])));
+            fifth_bits(&of_sub, records.add(sub * Self::RECORD + 32));
         }
         for pair in 0..4 {
             let low = records.add(2 * pair * Self::RECORD + 96);
