@@ -71,11 +71,8 @@ impl Landing {
             Some(running) => running,
             none => none.insert(start()?),
         };
-        let sent = running.jobs.as_ref().map(|jobs| jobs.send(job));
-        match sent {
-            Some(Ok(())) => Ok(()),
-            Some(Err(_)) | None => Err(died()),
-        }
+        let sent = running.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        if sent { Ok(()) } else { Err(died()) }
     }
 
     /// Lets the thread end when it has packed what it was given.
