@@ -1,5 +1,7 @@
 //! What becomes of the source of weights that are repacked behind the passes.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
