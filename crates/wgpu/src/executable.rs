@@ -195,6 +195,7 @@ impl Executable {
                     }
                 }
             }
+            check("passes to wait for", 1, (chain.ahead() - chain.ready()) as u64)?;
             chain.read(&self.gpu)?;
         }
         let tokens = chain.take(count);

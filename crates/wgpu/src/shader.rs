@@ -184,7 +184,7 @@ impl Source {
         counts.iter().fold(self, |source, (name, value)| source.count(name, *value as usize))
     }
 
-    /// Declarations.
+    /// Declarations in front of the files.
     pub(crate) fn text_in_front(mut self, text: &str) -> Source {
         self.head += text;
         self
