@@ -48,3 +48,12 @@ fn heads_that_are_no_whole_blocks_are_refused_with_what_would_work() {
         }
     }
 }
+
+#[test]
+fn codes_take_seventeen_thirty_seconds_of_halves_in_plans() {
+    let model = models::load(&TinyModel { head_width: 64, ..TinyModel::new("llama", 1) }.file()).unwrap();
+    let bytes = |format| program::cost::kv_bytes_per_position(&model.program, format);
+    // Two layers, keys and values, two heads of 64.
+    assert_eq!(bytes(KvFormat::F16), 2 * 2 * 2 * 64 * 2);
+    assert_eq!(32 * bytes(KvFormat::Q8_0), 17 * bytes(KvFormat::F16));
+}
