@@ -10,9 +10,11 @@ use metallic::Device;
 
 use crate::output::Verbosity;
 
+mod bench;
 mod devices;
 mod files;
 
+pub(crate) use bench::BenchArgs;
 pub(crate) use devices::{CacheType, DoctorArgs, SelftestArgs};
 pub(crate) use files::{ConvertArgs, ImatrixArgs, MergeArgs, QuantizeArgs, SetArgs, SplitArgs, VerifyArgs};
 
@@ -399,33 +401,6 @@ pub(crate) struct PerplexityArgs {
     #[arg(short, long, value_name = "N", default_value = "512",
           value_parser = clap::value_parser!(u32).range(4..=ROWS_MAX))]
     pub(crate) ctx_size: u32,
-    /// One JSON object on stdout.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) load: LoadArgs,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct BenchArgs {
-    #[command(flatten)]
-    pub(crate) file: FileArgs,
-    /// Tokens of the prompt; 0 measures no prefill.
-    #[arg(short = 'p', long, value_name = "N", default_value = "512",
-          value_parser = clap::value_parser!(u32).range(0..=1 << 24))]
-    pub(crate) n_prompt: u32,
-    /// Tokens to decode, one each pass; 0 measures no decoding.
-    #[arg(short = 'n', long, value_name = "N", default_value = "128",
-          value_parser = clap::value_parser!(u32).range(0..=1 << 24))]
-    pub(crate) n_gen: u32,
-    /// Tokens of context before the first that is decoded, not measured themselves.
-    #[arg(short = 'd', long, value_name = "N", default_value = "0",
-          value_parser = clap::value_parser!(u32).range(0..=1 << 24))]
-    pub(crate) n_depth: u32,
-    /// Repetitions, after one to warm up.
-    #[arg(short, long, value_name = "N", default_value = "5",
-          value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) repetitions: u32,
     /// One JSON object on stdout.
     #[arg(long)]
     pub(crate) json: bool,
