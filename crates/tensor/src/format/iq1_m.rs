@@ -50,7 +50,7 @@ impl Block for BlockIQ1M {
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
-        let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+        let weights: [f32; SUPER_BLOCK] = weights(importances);
         let Scaled { lengthened: d, scales, codes, .. } =
             encode_scaled::<16, _>(&Shifted { shared: 8 }, values, &weights, Multiples::odd(3), 1.0);
         let mut block = Self::zeroed();

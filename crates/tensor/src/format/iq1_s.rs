@@ -53,7 +53,7 @@ impl Block for BlockIQ1S {
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
-        let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+        let weights: [f32; SUPER_BLOCK] = weights(importances);
         let Scaled { lengthened: d, scales, codes, .. } =
             encode_scaled::<8, _>(&Shifted { shared: 32 }, values, &weights, Multiples::odd(3), 1.0);
         let low_indices = std::array::from_fn(|eight| index_of(codes[eight], 0) as u8);

@@ -52,7 +52,7 @@ impl Block for BlockIQ2S {
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
         let book = Signed { search: &*IQ2_S, signs: Signs::Free };
-        let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+        let weights: [f32; SUPER_BLOCK] = weights(importances);
         let Scaled { d, scales, codes, .. } = encode_scaled::<16, _>(&book, values, &weights, Multiples::odd(4), 8.0);
         let mut block = Self { d, scales: nibbles(&scales), ..Self::zeroed() };
         for (eight, &code) in codes[..32].iter().enumerate() {

@@ -46,7 +46,7 @@ impl Block for BlockIQ2XS {
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
         let book = Signed { search: &*IQ2_XS, signs: Signs::Even };
-        let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+        let weights: [f32; SUPER_BLOCK] = weights(importances);
         let Scaled { lengthened: d, scales, codes, .. } =
             encode_scaled::<16, _>(&book, values, &weights, Multiples::odd(4), 8.0);
         let words = std::array::from_fn(|eight| {

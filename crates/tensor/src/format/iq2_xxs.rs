@@ -52,7 +52,7 @@ impl Block for BlockIQ2XXS {
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
         let book = Signed { search: &*IQ2_XXS, signs: Signs::Even };
-        let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+        let weights: [f32; SUPER_BLOCK] = weights(importances);
         let Scaled { lengthened: d, scales, codes, .. } =
             encode_scaled::<8, _>(&book, values, &weights, Multiples::odd(4), 8.0);
         let mut block = Self { d, ..Self::zeroed() };

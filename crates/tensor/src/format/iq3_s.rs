@@ -54,7 +54,7 @@ impl Block for BlockIQ3S {
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
         let book = Signed { search: &*IQ3_S, signs: Signs::Free };
-        let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+        let weights: [f32; SUPER_BLOCK] = weights(importances);
         let Scaled { d, scales, codes, .. } = encode_scaled::<8, _>(&book, values, &weights, Multiples::odd(4), 1.0);
         let mut block = Self { d, scales: nibbles(&scales), ..Self::zeroed() };
         for four in 0..64 {

@@ -47,7 +47,7 @@ impl Block for BlockIQ3XXS {
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
         let book = Signed { search: &*IQ3_XXS, signs: Signs::Even };
-        let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+        let weights: [f32; SUPER_BLOCK] = weights(importances);
         let Scaled { d, scales, codes, .. } = encode_scaled::<8, _>(&book, values, &weights, Multiples::odd(4), 4.0);
         let signs_and_scales =
             std::array::from_fn(|index| SignsAndScale::new(&codes[4 * index..][..4], scales[index]).write());

@@ -31,7 +31,7 @@ impl Block for BlockIQ4NL {
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
-        let weights: [f32; 32] = weights(values, importances);
+        let weights: [f32; 32] = weights(importances);
         let d = Half::from_f32(fit_scale(&IQ4_BOOK, values, &weights));
         let (mut codes, mut levels) = ([0; 32], [0.0; 32]);
         IQ4_BOOK.quantise(values, &weights, d.to_f32(), &mut codes, &mut levels);

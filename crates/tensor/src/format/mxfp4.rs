@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, farthest_from_zero};
 use super::iq4_nl::{decode_levels, pair_codes};
-use super::search::relative;
+use super::search::weights;
 
 /// What the codes of MXFP4 and NVFP4 stand for: E2M1 times two, sign in the upper bit.
 pub const E2M1_LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
@@ -40,7 +40,7 @@ impl Block for BlockMXFP4 {
 
     /// The exponent that keeps the largest value below the next power over the last level, or one beside it.
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
-        let weights: [f32; 32] = relative(importances);
+        let weights: [f32; 32] = weights(importances);
         let largest = farthest_from_zero(values).abs();
         // The largest level is 12, of which 8 is the power: the scale's exponent is the value's, less 3.
         let exponent = (largest.to_bits() >> 23 & 255).saturating_sub(2) as u8;

@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use super::block::{Block, farthest_from_zero};
 use super::iq4_nl::{decode_levels, pair_codes};
 use super::mxfp4::{E2M1_LEVELS, quantise_e2m1};
-use super::search::relative;
+use super::search::weights;
 
 /// `value = scale * E2M1_LEVELS[code]`.
 #[repr(C)]
@@ -39,7 +39,7 @@ impl Block for BlockNVFP4 {
 
     /// Around the scale that puts the largest value on the last level, the one that errs least.
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
-        let weights: [f32; 64] = relative(importances);
+        let weights: [f32; 64] = weights(importances);
         let mut block = Self::zeroed();
         for (sub_block, (values, weights)) in values.chunks_exact(16).zip(weights.chunks_exact(16)).enumerate() {
             let target = farthest_from_zero(values).abs() / 12.0;

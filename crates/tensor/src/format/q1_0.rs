@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::block::{Block, Half};
-use super::search::relative;
+use super::search::weights;
 
 /// `value = d` where the bit is set and `-d` where not.
 #[repr(C)]
@@ -33,7 +33,7 @@ impl Block for BlockQ1_0 {
             let weighted = values.iter().zip(weights).map(|(value, weight)| weight * value.abs());
             weighted.sum::<f32>() / weights.iter().sum::<f32>()
         };
-        let d = mean(&relative::<128>(importances));
+        let d = mean(&weights::<128>(importances));
         let bit = |index: usize| u8::from(values[index] >= 0.0) << (index % 8);
         let bits = std::array::from_fn(|byte| (8 * byte..8 * byte + 8).fold(0, |bits, index| bits | bit(index)));
         Self { d: Half::from_f32(d), bits }

@@ -37,7 +37,7 @@ impl Block for BlockQ2_0 {
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
         let book = Wide { least: -1.0, greatest: 2.0, signs: &[1.0, -1.0] };
-        let weights: [f32; 64] = weights(values, importances);
+        let weights: [f32; 64] = weights(importances);
         let d = Half::from_f32(fit_scale(&book, values, &weights));
         let (mut codes, mut levels) = ([0; 64], [0.0; 64]);
         book.quantise(values, &weights, d.to_f32(), &mut codes, &mut levels);

@@ -55,7 +55,7 @@ impl Block for BlockQ3K {
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
-        let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+        let weights: [f32; SUPER_BLOCK] = weights(importances);
         let Scaled { d, scales, codes, .. } =
             encode_scaled::<16, _>(&Linear { zero: 4 }, values, &weights, Multiples::signed(6), 1.0);
         let mut block = Self { d, ..Self::zeroed() };

@@ -35,7 +35,7 @@ impl Block for BlockQ4_0 {
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
         let d = match importances {
             None => farthest_from_zero(values) / -8.0,
-            Some(_) => fit_scale(&Linear { zero: 8 }, values, &weights::<32>(values, importances)),
+            Some(_) => fit_scale(&Linear { zero: 8 }, values, &weights::<32>(importances)),
         };
         let per_step = inverse(d);
         let code = |value: f32| ((value * per_step + 8.5) as u8).min(15);

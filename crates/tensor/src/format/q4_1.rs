@@ -38,7 +38,7 @@ impl Block for BlockQ4_1 {
                 (least, (greatest - least) / 15.0)
             }
             Some(_) => {
-                let line = fit_line(values, &weights::<32>(values, importances), 15, f32::NEG_INFINITY);
+                let line = fit_line(values, &weights::<32>(importances), 15, f32::NEG_INFINITY);
                 (-line.min, line.scale)
             }
         };

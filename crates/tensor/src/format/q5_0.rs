@@ -36,7 +36,7 @@ impl Block for BlockQ5_0 {
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
         let d = match importances {
             None => farthest_from_zero(values) / -16.0,
-            Some(_) => fit_scale(&Linear { zero: 16 }, values, &weights::<32>(values, importances)),
+            Some(_) => fit_scale(&Linear { zero: 16 }, values, &weights::<32>(importances)),
         };
         let per_step = inverse(d);
         let (high_bits, low_codes) = split(std::array::from_fn(|j| ((values[j] * per_step + 16.5) as u8).min(31)));

@@ -40,7 +40,7 @@ impl Block for BlockQ5_1 {
                 (least, (greatest - least) / 31.0)
             }
             Some(_) => {
-                let line = fit_line(values, &weights::<32>(values, importances), 31, f32::NEG_INFINITY);
+                let line = fit_line(values, &weights::<32>(importances), 31, f32::NEG_INFINITY);
                 (-line.min, line.scale)
             }
         };

@@ -46,7 +46,7 @@ impl Block for BlockQ6K {
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
-        let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+        let weights: [f32; SUPER_BLOCK] = weights(importances);
         let Scaled { d, scales, codes, .. } =
             encode_scaled::<16, _>(&Linear { zero: 32 }, values, &weights, Multiples::signed(8), 1.0);
         let mut block = Self { d, scales: scales.map(|scale| scale as i8), ..Self::zeroed() };

@@ -26,7 +26,7 @@ pub(super) fn encode_affine<const SUB_BLOCKS: usize>(
     code_max: u8,
 ) -> Affine<SUB_BLOCKS> {
     let length = SUPER_BLOCK / SUB_BLOCKS;
-    let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+    let weights: [f32; SUPER_BLOCK] = weights(importances);
     let part = |index: usize| index * length..(index + 1) * length;
     let lines: [Line; SUB_BLOCKS] =
         std::array::from_fn(|index| fit_line(&values[part(index)], &weights[part(index)], code_max, 0.0));
@@ -155,27 +155,20 @@ fn neighbours(target: f32, unit: f32, least: f32, greatest: f32) -> [f32; 3] {
     [0.0, -1.0, 1.0].map(|offset| (nearest + offset).clamp(least, greatest))
 }
 
-/// How much the error of each value counts: by its importance, and more for large values, as errors in them move a dot
-/// product more. Zeros among zeros count for nothing.
-pub(super) fn weights<const N: usize>(values: &[f32], importances: Option<&[f32]>) -> [f32; N] {
-    let mean_square = values.iter().map(|value| value * value).sum::<f32>() / N as f32;
-    let mut weights = relative(importances);
-    for (weight, value) in weights.iter_mut().zip(values) {
-        *weight *= (mean_square + value * value).sqrt();
-    }
-    weights
-}
-
-/// Importances over the largest, so that their scale does not matter; ones where there are none.
-pub(super) fn relative<const N: usize>(importances: Option<&[f32]>) -> [f32; N] {
-    let mut relative = [1.0; N];
+/// How much the error of each value counts: its importance over the largest, so that their scale does not matter; ones
+/// where there are none.
+///
+/// Large values count no more than others. An error costs a dot product what its input is worth, whatever the value was;
+/// with the values' own size in the weights, models of one bit lost a tenth more (docs/formats.md).
+pub(super) fn weights<const N: usize>(importances: Option<&[f32]>) -> [f32; N] {
+    let mut weights = [1.0; N];
     if let Some(importances) = importances {
         let largest = importances.iter().copied().fold(0.0, f32::max);
-        for (relative, importance) in relative.iter_mut().zip(importances) {
-            *relative = importance / largest;
+        for (weight, importance) in weights.iter_mut().zip(importances) {
+            *weight = importance / largest;
         }
     }
-    relative
+    weights
 }
 
 fn weighted_error(values: &[f32], weights: &[f32], decoded: impl Fn(f32) -> f32) -> f32 {

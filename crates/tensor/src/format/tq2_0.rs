@@ -51,7 +51,7 @@ impl Block for BlockTQ2_0 {
 /// The scale, and for each value 0, 1 or 2 for -1, 0 and 1 times it.
 pub(super) fn encode_ternary(values: &[f32], importances: Option<&[f32]>) -> (Half, [u8; SUPER_BLOCK]) {
     let book = Wide { least: -1.0, greatest: 1.0, signs: &[1.0] };
-    let weights: [f32; SUPER_BLOCK] = weights(values, importances);
+    let weights: [f32; SUPER_BLOCK] = weights(importances);
     let d = Half::from_f32(fit_scale(&book, values, &weights));
     let (mut codes, mut levels) = ([0; SUPER_BLOCK], [0.0; SUPER_BLOCK]);
     book.quantise(values, &weights, d.to_f32(), &mut codes, &mut levels);
