@@ -3,6 +3,7 @@
 
     scripts/compare-quantisers.py MODEL.gguf TEXT [--imatrix FILE.gguf] [--ctx 512] [--types Q4_K_M,Q6_K,…]
     scripts/compare-quantisers.py MODEL.gguf --stories 40 …
+    scripts/compare-quantisers.py MODEL.gguf --stories 40 --divergence …
 
 Prints one Markdown row for each type, on standard output, as it is measured. Both files of a type are measured by
 `metallic perplexity`, loaded by llama.cpp and read by the Python package gguf. Exits with 1 if a file of ours does not
@@ -11,12 +12,17 @@ load, or if its perplexity is over llama.cpp's by more than 1 %.
 With --stories the text is what MODEL itself tells (seeds 1 to N, temperature 1, no truncation): then the perplexity of
 a quantised file differs from the source's by the divergence of the two, and chance in the text matters little.
 
-Needs `cargo build --release` and `pip install llama-cpp-python==0.3.36 gguf==0.19.0`.
+--divergence says how little: it adds the mean Kullback-Leibler divergence of the source's next token from each file's,
+in nats, and the difference of both with its standard error over the tokens. llama.cpp computes these logits; memory
+holds the source's for the whole text, four bytes for each token and word of the vocabulary.
+
+Needs `cargo build --release` and `pip install llama-cpp-python==0.3.36 gguf==0.19.0 numpy`.
 """
 import argparse, ctypes, json, os, subprocess, sys, tempfile
 
 import gguf
 import llama_cpp
+import numpy
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 METALLIC = os.path.join(ROOT, "target/release/metallic")
@@ -92,6 +98,49 @@ def loads(path):
     return decoded and logit == logit
 
 
+def log_probabilities(path, text, ctx):
+    """For each whole chunk of `ctx` tokens the logarithms of what comes next, (tokens, vocabulary), by llama.cpp."""
+    model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
+    parameters = llama_cpp.llama_context_default_params()
+    parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = ctx
+    context = llama_cpp.llama_init_from_model(model, parameters)
+    vocabulary = llama_cpp.llama_model_get_vocab(model)
+    size = llama_cpp.llama_vocab_n_tokens(vocabulary)
+    with open(text, "rb") as file:
+        content = file.read()
+    ids = (ctypes.c_int * (len(content) + 8))()
+    count = llama_cpp.llama_tokenize(vocabulary, content, len(content), ids, len(ids), True, False)
+    batch = llama_cpp.llama_batch_init(ctx, 0, 1)
+    for first in range(0, count - ctx + 1, ctx):
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+        batch.n_tokens = ctx
+        for place in range(ctx):
+            batch.token[place], batch.pos[place] = ids[first + place], place
+            batch.n_seq_id[place], batch.seq_id[place][0], batch.logits[place] = 1, 0, 1
+        assert llama_cpp.llama_decode(context, batch) == 0
+        logits = numpy.ctypeslib.as_array(llama_cpp.llama_get_logits(context), (ctx, size)).copy()
+        logits -= logits.max(1, keepdims=True)
+        logits -= numpy.log(numpy.exp(logits).sum(1, keepdims=True))
+        yield logits
+    llama_cpp.llama_batch_free(batch)
+    llama_cpp.llama_free(context)
+    llama_cpp.llama_model_free(model)
+
+
+def divergences(source, path, text, ctx):
+    """The divergence of the source from a file, token by token."""
+    chunks = zip(source, log_probabilities(path, text, ctx))
+    return numpy.concatenate([(numpy.exp(one) * (one - other)).sum(1) for one, other in chunks])
+
+
+def difference(source, ours, theirs, text, ctx):
+    """Both divergences, and how far they are apart, as cells of the table."""
+    mine, other = (divergences(source, path, text, ctx) for path in (ours, theirs))
+    apart = mine - other
+    noise = apart.std() / len(apart) ** 0.5
+    return f" {mine.mean():.4f} | {other.mean():.4f} | {apart.mean():+.4f} ± {noise:.4f} |"
+
+
 def kinds(path):
     """The format of each tensor; nothing for a file with Q2_0, which the Python reader does not know yet."""
     try:
@@ -123,6 +172,7 @@ def main():
     parser.add_argument("--stories", type=int)
     parser.add_argument("--imatrix")
     parser.add_argument("--ctx", type=int, default=512)
+    parser.add_argument("--divergence", action="store_true")
     parser.add_argument("--metallic", default=METALLIC, help="another binary")
     parser.add_argument("--types", default=",".join(FILE_TYPES))
     options = parser.parse_args()
@@ -136,6 +186,7 @@ def main():
         if not text:
             parser.error("give a text or --stories")
         source, _ = perplexity(options.model, text, options.ctx)
+        original = list(log_probabilities(options.model, text, options.ctx)) if options.divergence else None
         print(f"| as it is | {os.path.getsize(options.model) / 1e6:.2f} MB | {source:.4f} | | |", flush=True)
         for name in options.types.split(","):
             ours, reference = os.path.join(folder, "ours.gguf"), os.path.join(folder, "theirs.gguf")
@@ -158,6 +209,8 @@ def main():
                 if measured and compared:
                     change = 100 * (measured / compared - 1)
                     row += f" {compared:.4f} | {change:+.2f} % |"
+                    if original:
+                        row += difference(original, ours, reference, text, options.ctx)
                     if kinds(ours) != kinds(reference):
                         row += " other formats than llama.cpp's"
                     failed = failed or change > 1 or kinds(ours) != kinds(reference)
