@@ -126,12 +126,12 @@ impl Chain {
         self.submitted + count < chooser.capacity
     }
 
-    /// Submits `count` passes, which write no page but these; their tokens will be read later.
+    /// Submits the `count` passes in `encoder`, which write no page but these; their tokens will be read later.
     pub(crate) fn submit(
         &mut self,
         gpu: &Gpu,
         chooser: &Chooser,
-        mut commands: Vec<wgpu::CommandBuffer>,
+        mut encoder: wgpu::CommandEncoder,
         count: usize,
         pages: &[u32],
     ) -> Result<(), BackendError> {
@@ -140,10 +140,8 @@ impl Chain {
             Some(index) => self.spare.swap_remove(index),
             None => gpu.buffer("tokens read back", bytes.max(64), BufferUsages::MAP_READ | BufferUsages::COPY_DST)?,
         };
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
         encoder.copy_buffer_to_buffer(&chooser.chosen, 4 * (1 + self.submitted as u64), &staging, 0, bytes);
-        commands.push(encoder.finish());
-        let index = gpu.queue.submit(commands);
+        let index = gpu.queue.submit([encoder.finish()]);
         staging.slice(..bytes).map_async(wgpu::MapMode::Read, |_| {});
         self.submitted += count;
         self.pages = pages.to_vec();

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread;
 
 use program::{
     BackendError, Buffer, KvPlan, LedgerRow, PassInput, Program, RowBucket, Segment, Step, TensorBytes, TensorIndex,
@@ -182,11 +181,15 @@ impl Executable {
                 let shapes: Vec<Shape> = (first..first + more).map(Shape::single).collect();
                 let kernels = self.gpu.kernels();
                 let recorder = Recorder::new(&self.gpu, &kernels, &pool.units, &units, Some(&pool.chooser), shapes[0]);
-                let (commands, counters) = record_passes(&self.gpu, recorder, &shapes, self.clock.as_mut());
+                let descriptor = wgpu::CommandEncoderDescriptor { label: None };
+                let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
+                self.counters += recorder.record(&mut encoder, &shapes, self.clock.as_mut());
                 drop(kernels);
-                self.counters += counters;
+                if let Some(clock) = &self.clock {
+                    clock.resolve(&mut encoder);
+                }
                 let known = &pages[..(first + more).div_ceil(program::PAGE_ROWS)];
-                chain.submit(&self.gpu, &pool.chooser, commands, more, known)?;
+                chain.submit(&self.gpu, &pool.chooser, encoder, more, known)?;
                 self.counters.submits += 1;
                 if let Some(clock) = &mut self.clock {
                     clock.read(&self.gpu)?;
@@ -253,54 +256,6 @@ impl Executable {
         }
         Ok(units)
     }
-}
-
-/// Passes that a thread records at least.
-const PASSES_PER_THREAD: usize = 2;
-
-/// Threads that record at most. A pass takes about as long to record as a small model takes to run it.
-const RECORDING_THREADS: usize = 4;
-
-/// Records passes that follow each other, on several threads where there are many.
-fn record_passes(
-    gpu: &Gpu,
-    recorder: Recorder<'_>,
-    shapes: &[Shape],
-    clock: Option<&mut Clock>,
-) -> (Vec<wgpu::CommandBuffer>, Counters) {
-    let one = |shapes: &[Shape], clock: Option<&mut Clock>| {
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
-        let (resolves, counters) = match clock {
-            None => (None, recorder.record(&mut encoder, shapes, None)),
-            Some(clock) => {
-                let counters = recorder.record(&mut encoder, shapes, Some(clock));
-                (Some(clock), counters)
-            }
-        };
-        if let Some(clock) = resolves {
-            clock.resolve(&mut encoder);
-        }
-        (encoder.finish(), counters)
-    };
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let threads = (shapes.len() / PASSES_PER_THREAD).min(RECORDING_THREADS).min(cores);
-    if clock.is_some() || threads < 2 {
-        let (commands, counters) = one(shapes, clock);
-        return (vec![commands], counters);
-    }
-    thread::scope(|scope| {
-        let mut shares = shapes.chunks(shapes.len().div_ceil(threads));
-        let mine = shares.next().unwrap_or_default();
-        let others: Vec<_> = shares.map(|share| scope.spawn(move || one(share, None))).collect();
-        let mut recorded = vec![one(mine, None)];
-        recorded.extend(others.into_iter().map(|other| other.join().expect("recording does not panic")));
-        let mut all = Counters::default();
-        let commands = recorded.into_iter().map(|(commands, counters)| {
-            all += counters;
-            commands
-        });
-        (commands.collect(), all)
-    })
 }
 
 impl std::ops::AddAssign for Counters {
