@@ -171,8 +171,8 @@ fn compare(case: &Case, path: Path, actual: &[Vec<f32>], expected: &[Vec<f32>], 
 /// The worst path of the tested steps' matrices; `None` where the backend refuses one.
 fn support_of(case: &Case, backend: &dyn Backend) -> Option<Path> {
     let mut path = case.path;
-    if path != Path::Exact && backend.capabilities().half_products {
-        path = path.max(Path::Halves);
+    if backend.capabilities().half_products {
+        path = path.halved();
     }
     for unit in case.program.units() {
         for (_, step) in &case.program.template(unit).steps {
