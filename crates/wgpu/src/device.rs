@@ -36,6 +36,8 @@ pub struct DeviceInfo {
     pub binding_bytes: u64,
     /// Most bytes of a buffer.
     pub buffer_bytes: u64,
+    /// It shares the processor's memory, and buffers can be written in place.
+    pub unified: bool,
     /// Bytes of its memory, which on integrated GPUs and in software is the machine's; `None` where the driver does not say.
     pub memory_bytes: Option<u64>,
     /// Why the backend cannot use it; `None` where it can.
@@ -112,9 +114,11 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
     let immediates = features.contains(Features::IMMEDIATES) && limits.max_immediate_size >= PARAMETER_BYTES;
     let needed = [
         (features.contains(Features::SUBGROUP), "its driver offers no subgroup operations"),
+        (info.subgroup_min_size >= 4, "its subgroups have fewer than four lanes"),
         (immediates, "its driver takes no parameters of 128 bytes along with commands"),
     ];
     let missing = needed.iter().find(|(offered, _)| !offered).map(|(_, reason)| *reason);
+    let shares_memory = matches!(info.device_type, wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Cpu);
     DeviceInfo {
         name: info.name.clone(),
         api: format!("{:?}", info.backend),
@@ -133,6 +137,7 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         threads_max: limits.max_compute_invocations_per_workgroup as usize,
         binding_bytes: limits.max_storage_buffer_binding_size,
         buffer_bytes: limits.max_buffer_size,
+        unified: shares_memory && features.contains(Features::MAPPABLE_PRIMARY_BUFFERS),
         memory_bytes: memory_bytes(adapter),
         missing,
     }
@@ -167,6 +172,8 @@ pub struct Variants {
     pub integer_dot: Option<bool>,
     /// Products of many rows by matrix units. On a device without them such kernels can be looked at, but not run.
     pub matrix_units: Option<bool>,
+    /// Weights written in place, where memory is unified, rather than copied.
+    pub unified: Option<bool>,
 }
 
 /// An opened GPU.
@@ -210,6 +217,7 @@ impl Gpu {
         }
         info.integer_dot = variants.integer_dot.unwrap_or(info.integer_dot);
         info.matrix_units = variants.matrix_units.unwrap_or(info.matrix_units);
+        info.unified &= variants.unified.unwrap_or(true);
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: None,
             required_features: wanted_features(adapter.features(), &info),
@@ -226,6 +234,26 @@ impl Gpu {
 
     /// Memory that kernels read and write; `bytes` are rounded up to whole vectors.
     pub(crate) fn buffer(&self, what: &str, bytes: u64, usage: BufferUsages) -> Result<wgpu::Buffer, BackendError> {
+        self.make_buffer(what, bytes, usage, false)
+    }
+
+    /// Memory that the host sees and writes before the GPU does.
+    pub(crate) fn mapped_buffer(
+        &self,
+        what: &str,
+        bytes: u64,
+        usage: BufferUsages,
+    ) -> Result<wgpu::Buffer, BackendError> {
+        self.make_buffer(what, bytes, usage, true)
+    }
+
+    fn make_buffer(
+        &self,
+        what: &str,
+        bytes: u64,
+        usage: BufferUsages,
+        mapped: bool,
+    ) -> Result<wgpu::Buffer, BackendError> {
         let size = bytes.max(16).next_multiple_of(16);
         let refused = || BackendError::OutOfMemory { backend: NAME, what: what.to_owned(), bytes: size };
         let limit = self.info.buffer_bytes.min(if usage.contains(BufferUsages::STORAGE) {
@@ -237,12 +265,8 @@ impl Gpu {
             return Err(refused());
         }
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(what),
-            size,
-            usage,
-            mapped_at_creation: false,
-        });
+        let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: mapped };
+        let buffer = self.device.create_buffer(&descriptor);
         match pollster::block_on(scope.pop()) {
             Some(_) => Err(refused()),
             None => Ok(buffer),
@@ -280,6 +304,9 @@ pub(crate) fn lost(reason: String) -> BackendError {
 fn wanted_features(offered: Features, info: &DeviceInfo) -> Features {
     let mut wanted =
         Features::SUBGROUP | Features::IMMEDIATES | Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+    if info.unified {
+        wanted |= Features::MAPPABLE_PRIMARY_BUFFERS;
+    }
     if info.matrix_units {
         wanted |= Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP_BARRIER;
     }

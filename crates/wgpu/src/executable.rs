@@ -248,6 +248,7 @@ impl Executable {
             pages: self.pool.as_ref().map_or(0, |pool| pool.kv.page_count),
         };
         self.checks.check(segment, input, &limits)?;
+        self.weights.settle();
         let units = units_of(segment, &self.program);
         for (_, unit) in self.program.units().enumerate().filter(|(index, _)| units.contains(index)) {
             if let Some(missing) = unit.weights.iter().find(|index| !self.weights.is_uploaded(**index)) {

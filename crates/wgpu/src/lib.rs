@@ -1,7 +1,7 @@
 //! GPUs through one set of WGSL shaders: Vulkan, Metal and DX12 by wgpu.
 //!
 //! It compiles the same programs as the CPU backends, and knows no model architecture and no file. Unsafe code stands in
-//! `device`, `heaps` and `shader`.
+//! `device`, `heaps`, `shader` and `staging`.
 
 #![deny(unsafe_code)]
 
@@ -23,6 +23,8 @@ mod read;
 mod read_rate;
 #[expect(unsafe_code, reason = "shaders of this crate run without index checks")]
 mod shader;
+#[expect(unsafe_code, reason = "threads write parts of mapped memory")]
+mod staging;
 mod weights;
 
 pub use backend::GpuBackend;

@@ -37,14 +37,23 @@ pub(crate) const FEW_ROWS: usize = BATCHES[BATCHES.len() - 1];
 /// How a kernel for few rows shares its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FewRows {
-    /// Outputs of a workgroup.
-    pub(crate) group_rows: usize,
-    /// Outputs that a subgroup makes at a time, and units of 32 inputs that it reads at a time, for one row.
-    pub(crate) single: (usize, usize),
-    /// The same for several rows.
-    pub(crate) several: (usize, usize),
-    /// Subgroups that share a row's inputs.
+    /// With one row of the pass.
+    pub(crate) single: Sharing,
+    /// With several.
+    pub(crate) several: Sharing,
+}
+
+/// How a workgroup of `matvec.wgsl` shares its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sharing {
+    /// Outputs that a team of lanes makes at a time.
+    pub(crate) rows: usize,
+    /// Units of 32 inputs that a lane reads at a time.
+    pub(crate) ahead: usize,
+    /// Teams that share a row's inputs.
     pub(crate) shares: usize,
+    /// Threads of the workgroup.
+    pub(crate) threads: usize,
 }
 
 /// What a kernel does with a binding.
@@ -262,13 +271,11 @@ impl Source {
             text.push_str("enable f16;\nenable wgpu_cooperative_matrix;\n");
         }
         if let Some(few) = self.few {
-            let (rows, ahead) = if batch == 1 { few.single } else { few.several };
+            let Sharing { rows, ahead, shares, threads } = if batch == 1 { few.single } else { few.several };
             let _ = writeln!(
                 text,
                 "const BATCH: u32 = {batch}u;\nconst ROWS: u32 = {rows}u;\nconst AHEAD: u32 = {ahead}u;\n\
-                 const THREADS: u32 = {}u;\nconst SHARES: u32 = {}u;",
-                32 * few.group_rows / rows * few.shares,
-                few.shares
+                 const SHARES: u32 = {shares}u;\nconst THREADS: u32 = {threads}u;"
             );
         }
         text.push_str(&self.head);

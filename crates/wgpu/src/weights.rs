@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread;
 
 use program::{BackendError, Program, Step, TensorBytes, TensorIndex, TensorSpec, Unit};
 use tensor::Format;
@@ -12,9 +11,7 @@ use wgpu::BufferUsages;
 
 use crate::device::Gpu;
 use crate::planes::{Layout, PLANES, stored, units_of};
-
-/// Stored bytes that are taken apart at a time.
-const CHUNK_BYTES: usize = 32 << 20;
+use crate::staging::Staging;
 
 /// Matrices that belong together, in one buffer for each part.
 pub(crate) struct Group {
@@ -51,7 +48,9 @@ pub(crate) struct Weights {
     groups: HashMap<Vec<TensorIndex>, Arc<Group>>,
     vectors: Vectors,
     uploaded: Vec<bool>,
-    staged_bytes: usize,
+    staging: Staging,
+    /// Whether the matrices' buffers are mapped: from the start to the first pass, where memory is unified.
+    mapped: bool,
 }
 
 /// The tensors that a step multiplies with, in its order; the table of an embedding.
@@ -93,7 +92,7 @@ impl Weights {
         let buffer = gpu.buffer("norm weights and biases", 4 * (u64::from(words) + 1), usage)?;
         let vectors = Vectors { buffer, units, starts };
         let uploaded = vec![false; program.tensors.len()];
-        Ok(Weights { groups, vectors, uploaded, staged_bytes: 0 })
+        Ok(Weights { groups, vectors, uploaded, staging: Staging::default(), mapped: gpu.info.unified })
     }
 
     /// The group of exactly these tensors.
@@ -133,33 +132,33 @@ impl Weights {
             }
             gpu.queue.write_buffer(&self.vectors.buffer, 4 * u64::from(*start), bytemuck::cast_slice(&values));
         }
-        let mut staged = 0;
         for (tensors, group) in &self.groups {
             for (place, _) in tensors.iter().enumerate().filter(|(_, index)| **index == tensor) {
                 for part in &group.parts {
-                    staged += write(gpu, &part.buffer, &part.matrices[place], spec, bytes);
+                    self.staging.write(gpu, (part, place), spec, bytes, self.mapped)?;
                 }
             }
         }
         self.uploaded[tensor.0 as usize] = true;
-        self.staged_bytes += staged;
-        // What was written waits in host memory until it is submitted and done.
-        if self.staged_bytes > 256 << 20 {
-            gpu.queue.submit([]);
-            gpu.wait()?;
-            self.staged_bytes = 0;
-        }
         gpu.check()
+    }
+
+    /// Gives up what only uploads need; before a pass, which must not read mapped memory.
+    pub(crate) fn settle(&mut self) {
+        if std::mem::take(&mut self.mapped) {
+            self.groups.values().flat_map(|group| &group.parts).for_each(|part| part.buffer.unmap());
+        }
+        self.staging = Staging::default();
     }
 }
 
-fn decode(format: Format, bytes: &[u8], values: &mut [f32]) {
+/// Numbers of stored bytes.
+pub(crate) fn decode(format: Format, bytes: &[u8], values: &mut [f32]) {
     let codec = format.codec().expect("the program builder refuses formats without a codec");
     (codec.decode)(bytes, values);
 }
 
 fn allocate(gpu: &Gpu, specs: &[&TensorSpec]) -> Result<Group, BackendError> {
-    let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
     let limit = gpu.info.binding_bytes.min(gpu.info.buffer_bytes).min(u64::from(u32::MAX) * 4);
     let rows_max = specs.iter().map(|spec| spec.rows).max().unwrap_or(0);
     let cuts = (1..=rows_max.div_ceil(32).max(1)).find_map(|count| {
@@ -173,7 +172,12 @@ fn allocate(gpu: &Gpu, specs: &[&TensorSpec]) -> Result<Group, BackendError> {
     };
     let mut parts = Vec::new();
     for (bytes, matrices) in cuts.ok_or_else(refused)? {
-        parts.push(Part { buffer: gpu.buffer(&specs[0].name, bytes, usage)?, matrices });
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
+        let buffer = match gpu.info.unified {
+            true => gpu.mapped_buffer(&specs[0].name, bytes, usage | BufferUsages::MAP_WRITE)?,
+            false => gpu.buffer(&specs[0].name, bytes, usage)?,
+        };
+        parts.push(Part { buffer, matrices });
     }
     Ok(Group { parts })
 }
@@ -197,61 +201,4 @@ fn pieces(specs: &[&TensorSpec], part: usize, count: usize) -> (u64, Vec<Piece>)
         pieces.push(Piece { rows, layout, starts });
     }
     (bytes, pieces)
-}
-
-/// Takes the rows of a piece apart, on all cores, and writes its planes. Returns the bytes written.
-fn write(gpu: &Gpu, buffer: &wgpu::Buffer, piece: &Piece, spec: &TensorSpec, bytes: &TensorBytes) -> usize {
-    let units = units_of(spec.columns);
-    let row_bytes = spec.row_bytes();
-    let unit_bytes: usize = piece.layout.planes.iter().map(|plane| plane.bytes * 8 / plane.units).sum();
-    // Whole words of every plane: four rows of an odd number of scales of one byte.
-    let chunk = (CHUNK_BYTES / (units * unit_bytes / 8).max(1)).max(4) / 4 * 4;
-    let mut written = 0;
-    let mut first = piece.rows.start;
-    while first < piece.rows.end {
-        let last = (first + chunk).min(piece.rows.end);
-        let rows = &bytes[first * row_bytes..last * row_bytes];
-        let planes = split(spec, &piece.layout, rows, last - first);
-        let before = (first - piece.rows.start) * units;
-        for ((plane, start), size) in planes.iter().zip(piece.starts).zip(piece.layout.planes) {
-            if !plane.is_empty() {
-                gpu.queue.write_buffer(buffer, 4 * u64::from(start) + size.bytes_of(before) as u64, plane);
-                written += plane.len();
-            }
-        }
-        first = last;
-    }
-    written
-}
-
-/// The planes of `count` rows, filled up to whole words.
-fn split(spec: &TensorSpec, layout: &Layout, rows: &[u8], count: usize) -> [Vec<u8>; PLANES] {
-    let units = units_of(spec.columns);
-    let native = stored(spec.format) == spec.format;
-    let mut planes = layout.planes.map(|plane| vec![0; plane.bytes_of(count * units).next_multiple_of(4)]);
-    let workers = thread::available_parallelism().map_or(1, usize::from).min(count.div_ceil(2));
-    // So many rows that no two threads share a word.
-    let share = count.div_ceil(workers).next_multiple_of(4);
-    thread::scope(|scope| {
-        let mut rest = planes.each_mut().map(|plane| plane.as_mut_slice());
-        for rows in rows.chunks(share * spec.row_bytes()) {
-            let count = rows.len() / spec.row_bytes();
-            let mut mine: [&mut [u8]; PLANES] = std::array::from_fn(|_| Default::default());
-            for ((mine, rest), plane) in mine.iter_mut().zip(&mut rest).zip(layout.planes) {
-                let bytes = plane.bytes_of(count * units);
-                let (left, right) = std::mem::take(rest).split_at_mut(bytes);
-                (*mine, *rest) = (left, right);
-            }
-            scope.spawn(move || {
-                if native {
-                    (layout.split)(rows, spec.columns, mine);
-                } else {
-                    let mut values = vec![0.0_f32; count * spec.columns];
-                    decode(spec.format, rows, &mut values);
-                    (layout.split)(bytemuck::cast_slice(&values), spec.columns, mine);
-                }
-            });
-        }
-    });
-    planes
 }

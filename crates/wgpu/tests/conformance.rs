@@ -30,8 +30,8 @@ fn check(selection: Selection, variants: Variants) {
     }
 }
 
-const INTEGER_DOT: Variants = Variants { integer_dot: Some(true), matrix_units: None };
-const FLOATS: Variants = Variants { integer_dot: Some(false), matrix_units: Some(false) };
+const INTEGER_DOT: Variants = Variants { integer_dot: Some(true), matrix_units: None, unified: None };
+const FLOATS: Variants = Variants { integer_dot: Some(false), matrix_units: Some(false), unified: Some(false) };
 
 #[test]
 fn each_device_computes_what_the_reference_does() {

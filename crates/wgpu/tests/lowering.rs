@@ -24,7 +24,7 @@ fn texts() -> BTreeMap<String, String> {
     };
     let mut texts = BTreeMap::new();
     for (integer_dot, matrix_units) in [(true, false), (false, false), (true, true)] {
-        let variants = Variants { integer_dot: Some(integer_dot), matrix_units: Some(matrix_units) };
+        let variants = Variants { integer_dot: Some(integer_dot), matrix_units: Some(matrix_units), unified: None };
         let mut backend =
             GpuBackend::open(&Choice::Named(device.name.clone()), variants).expect("a listed device opens");
         for (name, program, format) in programs(Selection::All) {

@@ -50,6 +50,9 @@ impl Lowering<'_> {
         let (rope, pages) = (self.kv.rope(&store.rope), self.kv.pages(place.layer()));
         let vectors = self.weights.vectors(place.number);
         let octets = store.head_width / 8;
+        let (least, most) = self.gpu.info.subgroup;
+        let shuffles = octets.is_power_of_two() && octets <= least as usize;
+        let joined = if shuffles && least == most { least as usize / octets } else { 1 };
         let variants = [
             (When::Apart { split: false }, true, false),
             (When::Apart { split: true }, true, true),
@@ -67,7 +70,9 @@ impl Lowering<'_> {
                 .heads("attention", bindings, &files, place, (store, Some(step)))
                 .flag("STORES", stores)
                 .flag("SPLIT", split)
-                .flag("SHUFFLES", octets.is_power_of_two() && octets <= self.gpu.info.subgroup.0 as usize)
+                .flag("SHUFFLES", shuffles)
+                .flag("ACROSS", self.across())
+                .count("JOINED", joined)
                 .count("OUTPUT", form as usize);
             let mut buffers = vec![whole(&b.pass), vectors.clone(), whole(rope), whole(&b.qkv), whole(pages)];
             if split {
@@ -83,6 +88,7 @@ impl Lowering<'_> {
         let files = [&encode[..], &["attention_merge.wgsl"]].concat();
         let source = self
             .heads("attention_merge", ATTENTION_MERGE, &files, place, (store, Some(step)))
+            .flag("ACROSS", self.across())
             .count("OUTPUT", form as usize);
         let buffers = [whole(&b.pass), whole(&b.attention), whole(coded), whole(&b.partials)];
         let mut merge = self.dispatch(place.name, source, &[], &buffers, Grid::PerRow(step.heads as u32));

@@ -4,9 +4,11 @@ use program::{BackendError, Buffer, Norm};
 
 use super::{Dispatch, Form, Grid, Lowering, NONE, Place, whole};
 use crate::buffers::{BLOCK, Few};
+use crate::device::{DeviceInfo, DeviceKind};
 use crate::planes::{Layout, UNIT};
 use crate::shader::{
-    FewRows, GEMM, GEMM_FILES, GEMM_MATRIX_UNITS, GEMM_MATRIX_UNITS_FILES, MATVEC, MATVEC_HANDING_ON, PREPARE, Source,
+    FewRows, GEMM, GEMM_FILES, GEMM_MATRIX_UNITS, GEMM_MATRIX_UNITS_FILES, MATVEC, MATVEC_HANDING_ON, PREPARE, Sharing,
+    Source,
 };
 use crate::weights::Part;
 
@@ -42,14 +44,13 @@ impl Lowering<'_> {
         if coded.is_some() {
             files.push("encode.wgsl");
         }
-        let (least, most) = self.gpu.info.subgroup;
         let source = Source::new(format!("{} with few rows", place.name), bindings, &files)
-            .batched(few_rows(words.units as usize, groups * BLOCK, kernel, &layouts, self.gpu.info.threads_max))
+            .batched(few_rows(words.units as usize, groups * BLOCK, kernel, &layouts, &self.gpu.info))
             .count("MODE", kernel.mode as usize)
             .count("OUTPUT", kernel.next as usize)
             .count("PARTS", kernel.parts)
-            .count("LANES", if least == most { most as usize } else { 0 })
             .flag("HEAD", kernel.head)
+            .flag("ACROSS", self.across())
             .number("SOFT_CAP", words.factor)
             .number("NORM_EPSILON", words.norm_epsilon)
             .counts(&words.counts())
@@ -102,6 +103,11 @@ impl Lowering<'_> {
         let groups = outputs.div_ceil(64) as u32;
         let grid = if head { Grid::PerLogitTile(groups) } else { Grid::PerRowTile(groups) };
         Ok(self.dispatch(place.name, source, &words.one_matrix(), &buffers, grid))
+    }
+
+    /// Whether eight neighbouring threads are of one subgroup, on every device of the kind.
+    pub(super) fn across(&self) -> bool {
+        self.gpu.info.subgroup.0 >= 8
     }
 
     /// Inputs of a product with few rows from `from`; `Selected` is gathered from `Hidden` and kept.
@@ -161,6 +167,7 @@ impl Lowering<'_> {
             .number("EPSILON", norm.map_or(0.0, |(norm, _)| norm.epsilon))
             .count("OUTPUT", form as usize)
             .count("NORM", norm.map_or(0, |(_, how)| how as usize))
+            .flag("ACROSS", self.across())
             .flag("GATHER", gathers)
             .flag("KEEP", gathers);
         let b = self.buffers;
@@ -195,27 +202,37 @@ pub(super) struct Matvec {
     pub(super) head: bool,
 }
 
-/// Units of 32 inputs that a subgroup has of a row at least before another one takes a share: one for each lane.
-const SHARE_UNITS: usize = 32;
+/// Lanes of a team of `matvec.wgsl`.
+const TEAM: usize = 4;
 
-/// Subgroups of a product at most, so that all are under way at once on a wide GPU.
-const SUBGROUPS_MAX: usize = 8192;
+/// Lanes that share an output, if there are outputs enough for a wide GPU or a processor plays it, and at most.
+const LANES: usize = 32;
+const LANES_MAX: usize = 128;
 
-/// How a product shares its work. With one row a subgroup takes an output, or one of each part; long rows are shared by
-/// up to four, so that the few outputs of a narrow model occupy a wide GPU. With several rows, two outputs share what is
-/// read of the rows.
-fn few_rows(units: usize, outputs: usize, kernel: &Matvec, layouts: &[Layout], threads_max: usize) -> FewRows {
-    let limit = SUBGROUPS_MAX / outputs.max(1);
-    let shares = (units / SHARE_UNITS).min(limit).min(threads_max / (32 * BLOCK)).clamp(1, 4);
-    let shares = if shares == 3 { 2 } else { shares };
+/// Lanes of a product at most, so that all are under way at once on a wide GPU.
+const PRODUCT_LANES_MAX: usize = 5 << 18;
+
+/// How a product shares its work. With one row of the pass, some thirty lanes take an output, or one of each part; up to
+/// four times as many where that leaves a wide GPU idle. With several rows, two outputs share what is read of the rows.
+/// So many lanes that all have units to the end.
+fn few_rows(units: usize, outputs: usize, kernel: &Matvec, layouts: &[Layout], info: &DeviceInfo) -> FewRows {
+    let most = if info.kind == DeviceKind::Software { LANES } else { LANES_MAX };
+    let lanes_max = (PRODUCT_LANES_MAX / outputs.max(1)).min(info.threads_max / BLOCK).clamp(LANES, most);
     // Codes that are taken apart from bits and headers take registers, so fewer are under way at a time.
     let simple = layouts.iter().all(|layout| matches!(layout.name, "q8_0" | "q4_0"));
-    let most = match kernel.parts {
+    let ahead = match kernel.parts {
         2 => 1,
         _ if simple => 4,
         _ => 2,
     };
-    FewRows { group_rows: BLOCK, single: (1, units.div_ceil(32 * shares).min(most)), several: (2, 1), shares }
+    let of_lane = units.div_ceil(lanes_max);
+    let shares = units.div_ceil(of_lane).div_ceil(TEAM);
+    let sharing = |batch: usize, rows: usize, ahead: usize| {
+        // Whole subgroups, and a thread for each output of each row.
+        let threads = (shares * TEAM * BLOCK / rows).max(batch * BLOCK).next_multiple_of(info.subgroup.1 as usize);
+        Sharing { rows, ahead, shares, threads }
+    };
+    FewRows { single: sharing(1, 1, of_lane.min(ahead)), several: sharing(crate::shader::FEW_ROWS, 2, 1) }
 }
 
 /// What a kernel with matrices is told: parameters that differ from layer to layer, and constants.
@@ -228,7 +245,6 @@ pub(super) struct ProductWords {
     pub(super) row_scales: u32,
     pub(super) norm_width: u32,
     pub(super) norm_epsilon: f32,
-    pub(super) sums: u32,
     pub(super) sum_count: u32,
     pub(super) next_norm: u32,
     pub(super) next_units: u32,
@@ -254,7 +270,6 @@ impl ProductWords {
     pub(super) fn read_norm(&mut self, norm: &Norm, few: &Few, width: usize) {
         self.norm_width = width as u32;
         self.norm_epsilon = norm.epsilon;
-        self.sums = few.sums as u32;
         self.sum_count = few.sum_count as u32;
     }
 
@@ -276,12 +291,11 @@ impl ProductWords {
     }
 
     /// Constants of `matvec.wgsl`.
-    fn counts(&self) -> [(&'static str, u32); 9] {
+    fn counts(&self) -> [(&'static str, u32); 8] {
         [
             ("UNITS", self.units),
             ("OUTPUT_WIDTH", self.output_width),
             ("NORM_WIDTH", self.norm_width),
-            ("SUMS", self.sums),
             ("SUM_COUNT", self.sum_count),
             ("NEXT_UNITS", self.next_units),
             ("NEXT_SUMS", self.next_sums),

@@ -10,10 +10,18 @@ const FLOATS: u32 = 2u;
 
 const THREADS: u32 = 64u;
 
-var<workgroup> tile: array<f32, WIDTH>;
-
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_size) lanes: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    var thread = index;
+    if (ACROSS) {
+        thread = subgroup * lanes + lane;
+    }
     let head = workgroup.x;
     let row = workgroup.y;
     // The host writes how many splits there are into the header of the pass.
@@ -28,19 +36,18 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let at = start + s * (WIDTH + 2u);
         total = fma(exp(partials[at] - largest), partials[at + 1u], total);
     }
-    for (var i = thread; i < WIDTH; i += THREADS) {
-        var sum = 0.0;
-        for (var s = 0u; s < splits; s++) {
-            let at = start + s * (WIDTH + 2u);
-            sum = fma(exp(partials[at] - largest), partials[at + 2u + i], sum);
+    for (var first = 0u; first < WIDTH; first += THREADS) {
+        let i = first + thread;
+        var value = 0.0;
+        if (i < WIDTH) {
+            var sum = 0.0;
+            for (var s = 0u; s < splits; s++) {
+                let at = start + s * (WIDTH + 2u);
+                sum = fma(exp(partials[at] - largest), partials[at + 2u + i], sum);
+            }
+            value = sum / total;
+            output[row * OUTPUT_STRIDE + head * WIDTH + i] = value;
         }
-        let value = sum / total;
-        output[row * OUTPUT_STRIDE + head * WIDTH + i] = value;
-        tile[i] = value;
+        hand_on(row, head, thread, i, value);
     }
-    if (OUTPUT == NOTHING) {
-        return;
-    }
-    workgroupBarrier();
-    hand_on(row, head, thread, THREADS);
 }

@@ -5,7 +5,8 @@
 //
 // Constants beyond those of heads.wgsl: STORES (the workgroup also rotates and stores the row's own key and value, so
 // that no step before it has to; then no two rows may be of one sequence), SPLIT (the positions are cut), SHUFFLES (a
-// team's lanes are of one subgroup). `finish` comes from finish_head.wgsl or finish_split.wgsl, `packed`,
+// team's lanes are of one subgroup), JOINED (so many teams of a subgroup are joined into a party by shuffles). `finish`
+// comes from finish_head.wgsl or finish_split.wgsl, `packed`,
 // `settle` and `store` from own_halves.wgsl or own_codes.wgsl.
 
 @group(0) @binding(3) var<storage, read> qkv: array<vec4<f32>>;
@@ -14,14 +15,15 @@
 const THREADS: u32 = 256u;
 const OCTETS: u32 = WIDTH / 8u;
 const TEAMS: u32 = THREADS / OCTETS;
+const PARTIES: u32 = (TEAMS + JOINED - 1u) / JOINED;
 // Positions of a team at a time, so that their loads are under way together.
 const AHEAD: u32 = 4u;
 const LEAST: f32 = -3.0e38;
 
 var<workgroup> parts: array<f32, THREADS>;
-var<workgroup> peaks: array<f32, TEAMS>;
-var<workgroup> totals: array<f32, TEAMS>;
-var<workgroup> sums: array<f32, TEAMS * WIDTH>;
+var<workgroup> peaks: array<f32, PARTIES>;
+var<workgroup> totals: array<f32, PARTIES>;
+var<workgroup> sums: array<f32, PARTIES * WIDTH>;
 
 struct Place {
     thread: u32,
@@ -171,7 +173,7 @@ fn main(
     let row = workgroup.y;
     let kv_head = head / (HEADS / KV_HEADS);
     var thread = index;
-    if (SHUFFLES) {
+    if (SHUFFLES || ACROSS) {
         thread = subgroup * lanes + lane;
     }
     let place = Place(thread, min(thread / OCTETS, TEAMS - 1u), thread % OCTETS);
@@ -243,29 +245,54 @@ fn main(
     finish(row, head, (row * HEADS + head) * workgroups.z + workgroup.z, thread);
 }
 
-// Leaves what the teams have summed in `sums` and `totals`, all with the largest score of any.
+// Leaves what the parties have summed in `peaks`, `totals` and `sums`.
 fn join(place: Place, plays: bool, run: Run) {
-    if (plays && place.octet == 0u) {
-        peaks[place.team] = run.peak;
+    var peak = run.peak;
+    for (var distance = OCTETS; distance < JOINED * OCTETS; distance <<= 1u) {
+        peak = max(peak, subgroupShuffleXor(peak, distance));
     }
-    workgroupBarrier();
-    let factor = exp(run.peak - peak_of_all());
-    if (plays) {
-        let at = place.team * WIDTH + 8u * place.octet;
-        for (var k = 0u; k < 4u; k++) {
-            sums[at + k] = run.sums.low[k] * factor;
-            sums[at + 4u + k] = run.sums.high[k] * factor;
-        }
-        if (place.octet == 0u) {
-            totals[place.team] = run.total * factor;
-        }
+    let fade = exp(run.peak - peak);
+    var total = run.total * fade;
+    var low = run.sums.low * fade;
+    var high = run.sums.high * fade;
+    for (var distance = OCTETS; distance < JOINED * OCTETS; distance <<= 1u) {
+        total += subgroupShuffleXor(total, distance);
+        low += subgroupShuffleXor(low, distance);
+        high += subgroupShuffleXor(high, distance);
+    }
+    if (!plays || place.team % JOINED != 0u) {
+        return;
+    }
+    let party = place.team / JOINED;
+    let at = party * WIDTH + 8u * place.octet;
+    for (var k = 0u; k < 4u; k++) {
+        sums[at + k] = low[k];
+        sums[at + 4u + k] = high[k];
+    }
+    if (place.octet == 0u) {
+        peaks[party] = peak;
+        totals[party] = total;
     }
 }
 
-fn peak_of_all() -> f32 {
+// The largest score of any party, and the sum of all shares relative to it.
+fn total_of_all() -> vec2<f32> {
     var peak = peaks[0];
-    for (var t = 1u; t < TEAMS; t++) {
-        peak = max(peak, peaks[t]);
+    for (var p = 1u; p < PARTIES; p++) {
+        peak = max(peak, peaks[p]);
     }
-    return peak;
+    var total = 0.0;
+    for (var p = 0u; p < PARTIES; p++) {
+        total = fma(totals[p], exp(peaks[p] - peak), total);
+    }
+    return vec2<f32>(peak, total);
+}
+
+// The sum of element `i`, relative to the largest score of any party.
+fn sum_of_all(i: u32, peak: f32) -> f32 {
+    var sum = 0.0;
+    for (var p = 0u; p < PARTIES; p++) {
+        sum = fma(sums[p * WIDTH + i], exp(peaks[p] - peak), sum);
+    }
+    return sum;
 }

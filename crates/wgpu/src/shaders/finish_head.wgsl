@@ -1,4 +1,4 @@
-// Writes a head's output from what teams have summed. Constant: OUTPUT (codes, floats or nothing for the next step).
+// Writes a head's output from what parties have summed. Constant: OUTPUT (codes, floats or nothing for the next step).
 
 const NOTHING: u32 = 0u;
 const CODES: u32 = 1u;
@@ -7,21 +7,15 @@ const FLOATS: u32 = 2u;
 @group(0) @binding(5) var<storage, read_write> output: array<f32>;
 @group(0) @binding(6) var<storage, read_write> coded: array<u32>;
 
-var<workgroup> tile: array<f32, WIDTH>;
-
 fn finish(row: u32, head: u32, split: u32, thread: u32) {
-    for (var i = thread; i < WIDTH; i += THREADS) {
-        var sum = 0.0;
-        var total = 0.0;
-        for (var t = 0u; t < TEAMS; t++) {
-            sum += sums[t * WIDTH + i];
-            total += totals[t];
+    let all = total_of_all();
+    for (var first = 0u; first < WIDTH; first += THREADS) {
+        let i = first + thread;
+        var value = 0.0;
+        if (i < WIDTH) {
+            value = sum_of_all(i, all.x) / all.y;
+            output[row * OUTPUT_STRIDE + head * WIDTH + i] = value;
         }
-        output[row * OUTPUT_STRIDE + head * WIDTH + i] = sum / total;
-        tile[i] = sum / total;
-    }
-    if (OUTPUT != NOTHING) {
-        workgroupBarrier();
-        hand_on(row, head, thread, THREADS);
+        hand_on(row, head, thread, i, value);
     }
 }

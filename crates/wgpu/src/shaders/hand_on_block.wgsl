@@ -1,35 +1,20 @@
 @group(0) @binding(5) var<storage, read_write> coded: array<u32>;
 
-var<workgroup> tile: array<f32, FINISHED>;
-
 // Writes the finished outputs as the next step's inputs, a block of each row.
 fn hand_on(first: u32, thread: u32, kept: f32, norm: f32) {
+    let row = thread / GROUP_ROWS;
+    let element = thread % GROUP_ROWS;
+    var value = kept;
     if (MODE == ADD) {
-        if (thread < FINISHED) {
-            sums[thread] = kept * kept;
+        let sum = block_sum(thread, kept * kept);
+        if (thread < FINISHED && element == 0u) {
+            coded[NEXT_SUMS + row * NEXT_SUM_COUNT + first / GROUP_ROWS] = bitcast<u32>(sum);
         }
-        workgroupBarrier();
-        if (thread < BATCH) {
-            var sum = 0.0;
-            for (var i = 0u; i < GROUP_ROWS; i++) {
-                sum += sums[thread * GROUP_ROWS + i];
-            }
-            coded[NEXT_SUMS + thread * NEXT_SUM_COUNT + first / GROUP_ROWS] = bitcast<u32>(sum);
-        }
+        value *= norm;
     }
-    let value = select(kept, kept * norm, MODE == ADD);
-    if (OUTPUT == FLOATS) {
-        if (thread < FINISHED) {
-            coded[thread / GROUP_ROWS * NEXT_UNITS * 32u + first + thread % GROUP_ROWS] = bitcast<u32>(value);
-        }
-        return;
-    }
-    if (thread < FINISHED) {
-        tile[thread] = value;
-    }
-    workgroupBarrier();
-    if (thread < 2u * BATCH) {
-        let row = thread / 2u;
-        encode(GROUP_ROWS * row, thread % 2u, row, first / BLOCK, NEXT_UNITS);
+    if (OUTPUT == CODES) {
+        encode(thread, value, thread < FINISHED, row, first / BLOCK, NEXT_UNITS);
+    } else if (thread < FINISHED) {
+        coded[row * NEXT_UNITS * 32u + first + element] = bitcast<u32>(value);
     }
 }

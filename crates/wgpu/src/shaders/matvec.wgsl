@@ -1,14 +1,14 @@
-// A few rows times one, two or three matrices: each subgroup makes ROWS outputs at a time, its lanes share the inputs.
+// A few rows times one, two or three matrices: teams of four lanes make ROWS outputs at a time, SHARES of them the same
+// ones, each from a share of the inputs.
 //
-// Constants from outside: THREADS, ROWS (outputs of a subgroup at a time), AHEAD (units of a lane at a time), SHARES
-// (subgroups that share a row's inputs), BATCH (rows of the pass at most), MODE, OUTPUT (what the next step reads besides
-// `output`), PARTS (2 for a gate and what it gates), HEAD, LANES (of a subgroup, 0 where that varies), FIRST, SECOND and
-// THIRD (matrices), MINS (whether weights have mins); UNITS of 32 inputs in a row, OUTPUT_WIDTH, SOFT_CAP (logits become
-// cap · tanh(logit / cap) where it is not 0); NORM_WIDTH and NORM_EPSILON of the norm that the inputs went through only by
-// its weights (0 where they went through none), SUMS and SUM_COUNT: the word where sums of squares of parts of each row
-// start and how many there are; NEXT_UNITS, NEXT_SUMS, NEXT_SUM_COUNT and NEXT_NORM (its weights in `vectors`) of what is
-// handed on. `accumulate` comes from matvec_codes.wgsl or matvec_values.wgsl, `hand_on` from hand_on_block.wgsl or
-// hand_on_nothing.wgsl.
+// Constants from outside: ROWS, SHARES, AHEAD (units of a lane at a time), THREADS (of SHARES teams for every ROWS of a
+// workgroup's outputs, or some more), BATCH (rows of the pass at most), MODE, OUTPUT (what the next step reads besides `output`), PARTS
+// (2 for a gate and what it gates), HEAD, FIRST, SECOND and THIRD (matrices), MINS (whether weights have mins), ACROSS (see
+// encode.wgsl); UNITS of 32 inputs in a row, OUTPUT_WIDTH, SOFT_CAP (logits become cap · tanh(logit / cap) where it is not
+// 0); NORM_WIDTH and NORM_EPSILON of the norm that the inputs went through only by its weights (0 where they went through
+// none), SUM_COUNT of the sums of squares of parts of each row; NEXT_UNITS, NEXT_SUMS (the word where they start),
+// NEXT_SUM_COUNT and NEXT_NORM (its weights in `vectors`) of what is handed on. `Inputs` and `accumulate` come from
+// matvec_codes.wgsl or matvec_values.wgsl, `hand_on` from hand_on_block.wgsl or hand_on_nothing.wgsl.
 //
 // All of these are constants rather than parameters: a pass of one row is many dispatches that wait for each other, and
 // each would wait for its parameters too. Layers of one shape have the same constants, and so the same kernels.
@@ -16,6 +16,8 @@
 const NOTHING: u32 = 0u;
 const CODES: u32 = 1u;
 const FLOATS: u32 = 2u;
+
+const TEAM: u32 = 4u;
 
 // Outputs of a workgroup: a block of the next product's inputs.
 const GROUP_ROWS: u32 = 8u;
@@ -29,7 +31,7 @@ struct Pass {
 }
 
 @group(0) @binding(2) var<storage, read> counts: Pass;
-@group(0) @binding(3) var<storage, read> inputs: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> inputs: Inputs;
 @group(0) @binding(4) var<storage, read_write> output: array<f32>;
 
 // (share, part, row of the pass, output).
@@ -67,8 +69,7 @@ fn squares_of(row: u32, lane: u32, lanes: u32) -> f32 {
     var sum = 0.0;
     if (NORM_WIDTH != 0u) {
         for (var i = lane; i < SUM_COUNT; i += lanes) {
-            let at = SUMS + row * SUM_COUNT + i;
-            sum += bitcast<f32>(inputs[at >> 2u][at & 3u]);
+            sum += inputs.sums[row * SUM_COUNT + i];
         }
     }
     return sum;
@@ -108,6 +109,12 @@ fn early_of(part: u32, row: u32, batch: u32) -> Early {
     return early;
 }
 
+// The sum over a team's lanes.
+fn team_sum(value: f32) -> f32 {
+    let pair = value + subgroupShuffleXor(value, 1u);
+    return pair + subgroupShuffleXor(pair, 2u);
+}
+
 fn sum_of(at: u32) -> f32 {
     var sum = sums[at];
     for (var share = 1u; share < SHARES; share++) {
@@ -134,34 +141,38 @@ fn finish(early: Early, at: u32, batch: u32) -> f32 {
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
     @builtin(subgroup_id) subgroup: u32,
     @builtin(num_subgroups) subgroups: u32,
     @builtin(subgroup_invocation_id) lane: u32,
-    @builtin(subgroup_size) size: u32,
+    @builtin(subgroup_size) lanes: u32,
 ) {
-    var lanes = size;
-    if (LANES != 0u) {
-        lanes = LANES;
-    }
+    // Along subgroups, so that teams are of one.
+    let thread = subgroup * lanes + lane;
     let part = part_of(workgroup.x);
     let first = (workgroup.x - matrix_of(part).group) * GROUP_ROWS;
     // The first threads finish an output of a row each.
     let row = min(first + thread % GROUP_ROWS, matrix_of(part).rows - 1u);
     let batch = thread / GROUP_ROWS;
     let finishes = thread < FINISHED && first + thread % GROUP_ROWS < matrix_of(part).rows && exists(batch);
-    let early = early_of(part, row, select(0u, batch, finishes));
-    let squares = squares_of(min(subgroup, BATCH - 1u), lane, lanes);
-    let share = subgroup % SHARES;
-    for (var local = subgroup / SHARES * ROWS; local < GROUP_ROWS; local += subgroups / SHARES * ROWS) {
-        let found = accumulate(part, first + local, share * lanes + lane, SHARES * lanes);
-        for (var k = 0u; k < PARTS * ROWS * BATCH; k++) {
-            let sum = subgroupAdd(found[k]);
-            if (lane == 0u) {
-                let p = k / (ROWS * BATCH);
-                let r = k / BATCH % ROWS;
-                sums[(share * PARTS + p) * FINISHED + (k % BATCH) * GROUP_ROWS + local + r] = sum;
-            }
+    // Subgroups without such threads have nothing to ask for.
+    var early = Early(0.0, 0.0, 0.0, 0.0);
+    if (!ACROSS || subgroup * lanes < FINISHED) {
+        early = early_of(part, row, select(0u, batch, finishes));
+    }
+    var squares = 0.0;
+    if (subgroup < BATCH) {
+        squares = squares_of(subgroup, lane, lanes);
+    }
+    let team = thread / TEAM;
+    let share = team % SHARES;
+    let local = team / SHARES * ROWS;
+    let found = accumulate(part, first + local, share * TEAM + thread % TEAM, SHARES * TEAM);
+    for (var k = 0u; k < PARTS * ROWS * BATCH; k++) {
+        let sum = team_sum(found[k]);
+        if (local < GROUP_ROWS && thread % TEAM == 0u) {
+            let p = k / (ROWS * BATCH);
+            let r = k / BATCH % ROWS;
+            sums[(share * PARTS + p) * FINISHED + (k % BATCH) * GROUP_ROWS + local + r] = sum;
         }
     }
     if (subgroup < BATCH) {
@@ -177,6 +188,9 @@ fn main(
         }
     }
     workgroupBarrier();
+    if (ACROSS && subgroup * lanes >= FINISHED) {
+        return;
+    }
     var kept = 0.0;
     if (finishes) {
         kept = finish(early, thread, batch);

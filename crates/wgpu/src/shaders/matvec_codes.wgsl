@@ -1,5 +1,11 @@
 // Sums of integer dot products over inputs as encode.wgsl writes them.
 
+// Room for eight rows of codes, or of numbers; then sums of squares of parts of each row.
+struct Inputs {
+    planes: array<array<vec4<u32>, UNITS>, 64>,
+    sums: array<f32>,
+}
+
 struct Act {
     first: array<vec4<u32>, 2>,
     second: array<vec4<u32>, 2>,
@@ -8,12 +14,12 @@ struct Act {
 }
 
 fn act(row: u32, i: u32) -> Act {
-    let at = row * 6u * UNITS + i;
+    let first = 6u * row;
     return Act(
-        array<vec4<u32>, 2>(inputs[at], inputs[at + UNITS]),
-        array<vec4<u32>, 2>(inputs[at + 2u * UNITS], inputs[at + 3u * UNITS]),
-        bitcast<vec4<f32>>(inputs[at + 4u * UNITS]),
-        bitcast<vec4<f32>>(inputs[at + 5u * UNITS]),
+        array<vec4<u32>, 2>(inputs.planes[first][i], inputs.planes[first + 1u][i]),
+        array<vec4<u32>, 2>(inputs.planes[first + 2u][i], inputs.planes[first + 3u][i]),
+        bitcast<vec4<f32>>(inputs.planes[first + 4u][i]),
+        bitcast<vec4<f32>>(inputs.planes[first + 5u][i]),
     );
 }
 

@@ -4,7 +4,7 @@
 var<workgroup> own_scales: array<u32, 2u * BLOCKS>;
 
 // The largest over the lanes that hold a block. Every thread of the workgroup must come here.
-fn block_peak(place: Place, value: f32) -> f32 {
+fn own_peak(place: Place, value: f32) -> f32 {
     if (SHUFFLES) {
         let pair = max(value, subgroupShuffleXor(value, 1u));
         return max(pair, subgroupShuffleXor(pair, 2u));
@@ -18,7 +18,7 @@ fn block_peak(place: Place, value: f32) -> f32 {
 
 fn packed(place: Place, start: u32, octet: Octet) -> vec4<u32> {
     let largest = max(abs(octet.low), abs(octet.high));
-    let peak = block_peak(place, max(max(largest.x, largest.y), max(largest.z, largest.w)));
+    let peak = own_peak(place, max(max(largest.x, largest.y), max(largest.z, largest.w)));
     let half = pack2x16float(vec2<f32>(step_of(peak), 0.0));
     if (place.thread < OCTETS && place.octet % 4u == 0u) {
         own_scales[select(BLOCKS, 0u, start == KEYS) + place.octet / 4u] = half;

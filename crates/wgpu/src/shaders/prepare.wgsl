@@ -21,23 +21,19 @@ const NORM_WHOLE: u32 = 2u;
 
 const THREADS: u32 = 256u;
 
-var<workgroup> tile: array<f32, 4u * THREADS>;
 var<workgroup> parts: array<f32, THREADS>;
 var<workgroup> peaks: array<f32, THREADS>;
 
-// Four elements of a row, after the norm's weights; zero beyond its width.
-fn quad_of(row: u32, quad: u32) -> vec4<f32> {
-    var v = vec4<f32>(0.0);
-    for (var k = 0u; k < 4u; k++) {
-        let at = 4u * quad + k;
-        if (at < WIDTH) {
-            v[k] = source[row * STRIDE + at];
-            if (NORM != 0u) {
-                v[k] *= vectors[NORM_START + at];
-            }
-        }
+// An element of a row, after the norm's weights; zero beyond its width.
+fn element_of(row: u32, at: u32) -> f32 {
+    if (at >= WIDTH) {
+        return 0.0;
     }
-    return v;
+    let value = source[row * STRIDE + at];
+    if (NORM != 0u) {
+        return value * vectors[NORM_START + at];
+    }
+    return value;
 }
 
 // The row's sum of squares before the norm's weights, and its largest magnitude after them.
@@ -70,12 +66,16 @@ fn survey(row: u32, thread: u32, lanes: u32, subgroup: u32, lane: u32, subgroups
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(local_invocation_index) thread: u32,
+    @builtin(local_invocation_index) position: u32,
     @builtin(subgroup_id) subgroup: u32,
     @builtin(num_subgroups) subgroups: u32,
     @builtin(subgroup_invocation_id) lane: u32,
     @builtin(subgroup_size) lanes: u32,
 ) {
+    var thread = position;
+    if (ACROSS) {
+        thread = subgroup * lanes + lane;
+    }
     let index = workgroup.x;
     var row = index;
     if (GATHER) {
@@ -101,46 +101,40 @@ fn main(
             }
         }
     }
-    let quads = UNITS * 8u;
-    for (var base = 0u; base < quads; base += THREADS) {
-        let quad = base + thread;
-        var v = vec4<f32>(0.0);
-        if (quad < quads) {
-            v = quad_of(row, quad) * factor;
-            if (KEEP) {
-                for (var k = 0u; k < 4u; k++) {
-                    if (4u * quad + k < WIDTH) {
-                        kept[index * WIDTH + 4u * quad + k] = v[k];
-                    }
-                }
-            }
+    if (OUTPUT == CODES) {
+        for (var base = 0u; base < 32u * UNITS; base += THREADS) {
+            let at = base + thread;
+            let value = element_of(row, at) * factor;
+            keep(index, at, value);
+            encode(thread, value, at < 32u * UNITS, index, at / BLOCK, UNITS);
         }
-        write_quad(index, quad, quads, v, scale, thread);
+        return;
+    }
+    for (var quad = thread; quad < 8u * UNITS; quad += THREADS) {
+        var v: vec4<f32>;
+        for (var k = 0u; k < 4u; k++) {
+            v[k] = element_of(row, 4u * quad + k) * factor;
+            keep(index, 4u * quad + k, v[k]);
+        }
+        write_quad(8u * UNITS * index + quad, v, scale);
     }
 }
 
-fn write_quad(index: u32, quad: u32, quads: u32, v: vec4<f32>, scale: f32, thread: u32) {
-    if (OUTPUT == CODES) {
-        workgroupBarrier();
-        for (var k = 0u; k < 4u; k++) {
-            tile[4u * thread + k] = v[k];
-        }
-        workgroupBarrier();
-        if (quad < quads) {
-            encode(4u * (thread & ~1u), thread & 1u, index, quad >> 1u, UNITS);
-        }
+fn keep(index: u32, at: u32, value: f32) {
+    if (KEEP && at < WIDTH) {
+        kept[index * WIDTH + at] = value;
     }
-    if (OUTPUT == FLOATS && quad < quads) {
-        let at = (index * quads + quad) * 4u;
+}
+
+fn write_quad(at: u32, v: vec4<f32>, scale: f32) {
+    if (OUTPUT == FLOATS) {
         let words = bitcast<vec4<u32>>(v);
-        coded[at] = words.x;
-        coded[at + 1u] = words.y;
-        coded[at + 2u] = words.z;
-        coded[at + 3u] = words.w;
+        for (var k = 0u; k < 4u; k++) {
+            coded[4u * at + k] = words[k];
+        }
     }
-    if (OUTPUT == HALVES && quad < quads) {
-        let at = (index * quads + quad) * 2u;
-        coded[at] = pack2x16float(v.xy / scale);
-        coded[at + 1u] = pack2x16float(v.zw / scale);
+    if (OUTPUT == HALVES) {
+        coded[2u * at] = pack2x16float(v.xy / scale);
+        coded[2u * at + 1u] = pack2x16float(v.zw / scale);
     }
 }
