@@ -7,6 +7,7 @@ use std::collections::BinaryHeap;
 use crate::byte_level;
 use crate::error::TokenizerError;
 use crate::pretokenize::{PreTokenizer, PreTokenizerRules};
+use crate::short_merge::{SHORT_WORD, ShortPairs};
 use crate::text_table::{TextTable, fold};
 use crate::vocabulary::{Spelling, TokenId, VISIBLE_SPACE, Vocabulary, lossy, spell_into};
 
@@ -19,9 +20,6 @@ const NONE: u32 = u32::MAX;
 
 /// A character that is in no token and no merge.
 const UNKNOWN: Piece = u32::MAX - 1;
-
-/// Up to this many pieces, a scan of the ranks beats a heap.
-const SHORT_WORD: usize = 48;
 
 /// A pair in a long word. The least is the next to merge: by rank, then from the left.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +36,9 @@ pub(crate) struct Bpe {
     merges: MergeTable,
     /// The piece of each byte; where words are made of characters, of each ASCII character.
     byte_pieces: [Piece; 256],
+    /// The merge of each pair of bytes, where words are made of bytes: the first look at a word stays in a few lines of
+    /// the processor's cache.
+    byte_merges: Vec<Merge>,
     /// What stands for a byte of a piece that is no token.
     fallback: [Option<TokenId>; 256],
     /// Words are made of characters rather than bytes.
@@ -55,7 +56,7 @@ pub(crate) struct Bpe {
 #[derive(Default)]
 pub(crate) struct BpeScratch {
     pieces: Vec<Piece>,
-    candidates: Vec<Merge>,
+    pairs: ShortPairs,
     next: Vec<u32>,
     previous: Vec<u32>,
     queue: BinaryHeap<Reverse<Bigram>>,
@@ -71,6 +72,7 @@ impl Bpe {
         let mut bpe = Self {
             merges: MergeTable::with_capacity(merges.len()),
             byte_pieces: [NONE; 256],
+            byte_merges: if from_characters { Vec::new() } else { vec![Merge::NONE; 1 << 16] },
             fallback: [None; 256],
             from_characters,
             whole_line_breaks: rules.splitter == PreTokenizer::Gemma4,
@@ -107,7 +109,12 @@ impl Bpe {
             // Trainers write tokens in the order of their merges.
             let result = if vocabulary.table.get(guess) == text { guess } else { bpe.piece_of(vocabulary, &text)? };
             guess = result.wrapping_add(1);
-            bpe.merges.insert(left, right, Merge { rank: index as u32, result });
+            let merge = Merge { rank: index as u32, result };
+            if bpe.merges.insert(left, right, merge)
+                && let ([first, second], false) = (text.as_slice(), from_characters)
+            {
+                bpe.byte_merges[pair_of_bytes(*first, *second)] = merge;
+            }
         }
         Ok(bpe)
     }
@@ -196,16 +203,20 @@ impl Bpe {
         word: &[u8],
         scratch: &'s mut BpeScratch,
     ) -> &'s [Piece] {
-        scratch.pieces.clear();
+        let BpeScratch { pieces, pairs, .. } = scratch;
+        pieces.clear();
+        let merge_of = |left, right| self.merges.get(left, right);
         if self.from_characters {
-            self.push_characters(vocabulary, word, &mut scratch.pieces);
+            self.push_characters(vocabulary, word, pieces);
         } else {
-            scratch.pieces.extend(word.iter().map(|&b| self.byte_pieces[usize::from(b)]));
+            pieces.extend(word.iter().map(|&b| self.byte_pieces[usize::from(b)]));
         }
-        if scratch.pieces.len() <= SHORT_WORD {
-            self.merge_short(scratch);
-        } else {
+        if pieces.len() > SHORT_WORD {
             self.merge_long(scratch);
+        } else if self.from_characters {
+            pairs.merge(pieces, |pieces, at| merge_of(pieces[at], pieces[at + 1]), merge_of);
+        } else {
+            pairs.merge(pieces, |_, at| self.byte_merges[pair_of_bytes(word[at], word[at + 1])], merge_of);
         }
         &scratch.pieces
     }
@@ -221,34 +232,6 @@ impl Bpe {
                     vocabulary.table.find(text).or_else(extra).unwrap_or(UNKNOWN)
                 }
             });
-        }
-    }
-
-    /// Keeps the merge of every neighbouring pair in a row and takes the best until there is none.
-    fn merge_short(&self, scratch: &mut BpeScratch) {
-        let BpeScratch { pieces, candidates, .. } = scratch;
-        candidates.clear();
-        candidates.extend(pieces.windows(2).map(|pair| self.merges.get(pair[0], pair[1])));
-        loop {
-            let mut best = Merge::NONE;
-            let mut at = 0;
-            for (i, candidate) in candidates.iter().enumerate() {
-                if candidate.rank < best.rank {
-                    (best, at) = (*candidate, i);
-                }
-            }
-            if best.rank == NONE {
-                return;
-            }
-            pieces[at] = best.result;
-            pieces.remove(at + 1);
-            candidates.remove(at);
-            if at > 0 {
-                candidates[at - 1] = self.merges.get(pieces[at - 1], best.result);
-            }
-            if at + 1 < pieces.len() {
-                candidates[at] = self.merges.get(best.result, pieces[at + 1]);
-            }
         }
     }
 
@@ -295,15 +278,19 @@ impl Bpe {
     }
 }
 
+fn pair_of_bytes(first: u8, second: u8) -> usize {
+    usize::from(first) << 8 | usize::from(second)
+}
+
 /// What a pair of pieces becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Merge {
-    rank: u32,
-    result: Piece,
+pub(crate) struct Merge {
+    pub(crate) rank: u32,
+    pub(crate) result: Piece,
 }
 
 impl Merge {
-    const NONE: Self = Self { rank: NONE, result: NONE };
+    pub(crate) const NONE: Self = Self { rank: NONE, result: NONE };
 }
 
 /// Pair to merge, open addressing.
@@ -342,14 +329,16 @@ impl MergeTable {
         }
     }
 
-    fn insert(&mut self, left: Piece, right: Piece, merge: Merge) {
+    /// False where the pair had a merge before.
+    fn insert(&mut self, left: Piece, right: Piece, merge: Merge) -> bool {
         let mut at = self.start(left, right);
         while self.slots[at].left != NONE {
             if self.slots[at].left == left && self.slots[at].right == right {
-                return;
+                return false;
             }
             at = (at + 1) & (self.slots.len() - 1);
         }
         self.slots[at] = MergeSlot { left, right, merge };
+        true
     }
 }

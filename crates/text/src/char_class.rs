@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use crate::ascii_masks::WINDOW;
 use crate::unicode_tables::CLASS_CHANGES;
 
 /// Class bits of one character; 0 is "none of these" (unassigned).
@@ -72,6 +73,12 @@ impl<'t> Classified<'t> {
     #[inline]
     pub(crate) fn byte(self, at: usize) -> Option<u8> {
         self.bytes.get(at).copied()
+    }
+
+    /// The bytes from `at` on; none where the text has not so many.
+    #[inline]
+    pub(crate) fn window(self, at: usize) -> Option<&'t [u8; WINDOW]> {
+        self.bytes.get(at..)?.first_chunk()
     }
 
     /// Class and length in bytes of the character that starts at `at`; at the end there is none.

@@ -193,7 +193,7 @@ impl<'t> Encoder<'t> {
         };
         let mut words = Words { batch, cache, text: text.as_bytes(), out, merge: &mut merge };
         splitter.for_each_word(text, &mut words);
-        words.batch.flush(words.cache, words.out, words.merge);
+        words.batch.flush(words.cache, words.text, words.out, words.merge);
     }
 
     /// BPE over text whose spaces are U+2581 in the vocabulary.
@@ -235,11 +235,11 @@ impl<'t> Encoder<'t> {
             let most = spaced.floor_char_boundary(start + WORD_BYTES_MAX);
             let end = spm.word_end(&bytes[..most], start);
             if batch.add(cache, bytes, start, end) {
-                batch.flush(cache, out, &mut merge);
+                batch.flush(cache, bytes, out, &mut merge);
             }
             start = end;
         }
-        batch.flush(cache, out, &mut merge);
+        batch.flush(cache, bytes, out, &mut merge);
         offsets_in_text(&mut out.unencodable[missing_from..], text, range, usize::from(has_prefix));
     }
 }
@@ -257,7 +257,7 @@ impl<M: FnMut(usize, usize, &mut Encoding)> WordSink for Words<'_, M> {
     #[inline(always)]
     fn word(&mut self, start: usize, end: usize) {
         if self.batch.add(self.cache, self.text, start, end) {
-            self.batch.flush(self.cache, self.out, self.merge);
+            self.batch.flush(self.cache, self.text, self.out, self.merge);
         }
     }
 }
@@ -291,11 +291,12 @@ impl Batch {
         self.filled == BATCH_WORDS
     }
 
-    /// Encodes the words, from the cache where it has them, else by `merge` (start, end).
+    /// Encodes the words of `text`, from the cache where it has them, else by `merge` (start, end).
     #[inline(never)]
     fn flush(
         &mut self,
         cache: &mut WordCache,
+        text: &[u8],
         out: &mut Encoding,
         merge: &mut impl FnMut(usize, usize, &mut Encoding),
     ) {
@@ -303,10 +304,14 @@ impl Batch {
             if cache.push_known(place, key, &mut out.ids) {
                 continue;
             }
+            let word = &text[start..end];
+            if cache.push_other(word, &mut out.ids) {
+                continue;
+            }
             let before = (out.ids.len(), out.unencodable.len());
             merge(start, end, out);
             if out.unencodable.len() == before.1 {
-                cache.insert(place, key, &out.ids[before.0..]);
+                cache.insert(place, key, word, &out.ids[before.0..]);
             }
         }
         self.filled = 0;

@@ -1,8 +1,9 @@
 //! Bytes to tokens to messages: tokenizers, stream decoding, chat templates.
 //! Built from a file's metadata alone; runs no regex engine, reads no files and no environment.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod ascii_masks;
 mod bpe;
 mod byte_level;
 mod char_class;
@@ -10,8 +11,11 @@ pub mod chat_template;
 mod encoder;
 mod error;
 mod from_gguf;
+mod long_words;
+mod prefetch;
 mod pretokenize;
 mod rwkv;
+mod short_merge;
 mod special;
 mod special_matcher;
 mod spm;

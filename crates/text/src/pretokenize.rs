@@ -11,6 +11,7 @@ mod scripts;
 mod smollm;
 mod stages;
 mod table;
+mod windows;
 
 use std::ops::Range;
 
@@ -107,9 +108,9 @@ impl PreTokenizer {
         match self {
             Self::Gpt2 => each(view, 0, gpt2::word_end, sink),
             Self::Smollm => smollm::split(view, sink),
-            Self::Llama3 => each(view, 0, llama3::word_end::<3, WITHOUT_MARKS>, sink),
-            Self::Qwen2 => each(view, 0, llama3::word_end::<1, WITHOUT_MARKS>, sink),
-            Self::Qwen35 => each(view, 0, llama3::word_end::<1, WITH_MARKS>, sink),
+            Self::Llama3 => windows::split::<3, WITHOUT_MARKS>(view, sink),
+            Self::Qwen2 => windows::split::<1, WITHOUT_MARKS>(view, sink),
+            Self::Qwen35 => windows::split::<1, WITH_MARKS>(view, sink),
             rarer => stages::split(view, rarer.stages(), &mut |start, end| sink.word(start, end)),
         }
     }

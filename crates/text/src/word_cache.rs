@@ -1,6 +1,8 @@
 //! A bounded memory of words already encoded: up to 15 bytes, or one byte repeated, and three
-//! tokens; two places per hash, the newest stay. Holds no exact set; a miss only costs time.
+//! tokens; two places per hash, the newest stay. Others go to `LongWords`. Holds no exact set; a miss only costs time.
 
+use crate::long_words::LongWords;
+use crate::prefetch::prefetch;
 use crate::text_table::fold;
 use crate::vocabulary::TokenId;
 
@@ -35,8 +37,12 @@ struct Slot {
 #[repr(align(64))]
 struct Line([Slot; 2]);
 
+/// So many times fewer words in `LongWords`, as a power of two.
+const FEWER_LONG_WORDS: u32 = 2;
+
 pub(crate) struct WordCache {
     lines: Vec<Line>,
+    others: LongWords,
 }
 
 /// A word as the cache compares it.
@@ -84,14 +90,16 @@ impl WordCache {
     /// A cache with two times `2^bits` places.
     pub(crate) fn new(bits: u32) -> Self {
         let empty = Slot { key: 0, ids: [0; TOKENS_MAX], count: 0 };
-        Self { lines: vec![Line([empty; 2]); 1 << bits] }
+        Self { lines: vec![Line([empty; 2]); 1 << bits], others: LongWords::new(bits - FEWER_LONG_WORDS) }
     }
 
-    /// Where a word would be; what `push_known` and `insert` take.
+    /// Where a word would be; what `push_known` and `insert` take. The memory there is on its way.
     #[inline]
     pub(crate) fn place(&self, key: WordKey) -> usize {
         let mixed = fold(key.0 as u64 ^ 0xa076_1d64_78bd_642f, (key.0 >> 64) as u64 ^ 0xe703_7ed1_a0b4_28db);
-        mixed as usize & (self.lines.len() - 1)
+        let place = mixed as usize & (self.lines.len() - 1);
+        prefetch(&self.lines, place);
+        place
     }
 
     /// Appends the tokens of a word that is in the cache; false, with nothing appended, if it is not.
@@ -109,8 +117,14 @@ impl WordCache {
         true
     }
 
-    pub(crate) fn insert(&mut self, place: usize, key: WordKey, tokens: &[TokenId]) {
+    /// `push_known` for words that are not at their place.
+    pub(crate) fn push_other(&self, word: &[u8], out: &mut Vec<TokenId>) -> bool {
+        self.others.push_known(word, out)
+    }
+
+    pub(crate) fn insert(&mut self, place: usize, key: WordKey, word: &[u8], tokens: &[TokenId]) {
         if tokens.len() > TOKENS_MAX || key == WordKey::TOO_LONG {
+            self.others.insert(word, tokens);
             return;
         }
         let mut ids = [0; TOKENS_MAX];
@@ -137,23 +151,27 @@ mod tests {
     }
 
     #[test]
-    fn remembers_up_to_three_tokens() {
+    fn remembers_three_tokens_at_the_place_and_more_elsewhere() {
         let mut cache = WordCache::new(4);
         let key = WordKey::new(b"word", 0, 4);
         let place = cache.place(key);
         let mut out = vec![9];
-        cache.insert(place, key, &[1, 2, 3, 4]);
+        cache.insert(place, key, b"word", &[1, 2, 3, 4]);
         assert!(!cache.push_known(place, key, &mut out));
-        cache.insert(place, key, &[1, 2]);
+        assert!(cache.push_other(b"word", &mut out));
+        assert_eq!(out, [9, 1, 2, 3, 4]);
+        cache.insert(place, key, b"word", &[1, 2]);
         assert!(cache.push_known(place, key, &mut out));
-        assert_eq!(out, [9, 1, 2]);
+        assert_eq!(out, [9, 1, 2, 3, 4, 1, 2]);
     }
 
     #[test]
-    fn never_knows_a_long_word() {
+    fn a_long_word_is_never_at_its_place() {
         let mut cache = WordCache::new(4);
         let place = cache.place(WordKey::TOO_LONG);
-        cache.insert(place, WordKey::TOO_LONG, &[1]);
+        cache.insert(place, WordKey::TOO_LONG, b"one", &[1]);
         assert!(!cache.push_known(place, WordKey::TOO_LONG, &mut Vec::new()));
+        assert!(cache.push_other(b"one", &mut Vec::new()));
+        assert!(!cache.push_other(b"two", &mut Vec::new()));
     }
 }

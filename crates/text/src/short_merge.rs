@@ -1,0 +1,81 @@
+//! The merges of one short word. Pieces stay where they begin, so that nothing is moved, and the next pair is the least
+//! of a row of numbers, so that no branch depends on which it is. Knows no vocabulary.
+
+use crate::bpe::{Merge, Piece};
+
+/// Up to this many pieces, a look at all pairs beats a heap.
+pub(crate) const SHORT_WORD: usize = 48;
+
+/// More than any pair's number.
+const NO_PAIR: u64 = u64::MAX;
+const PLACE_BITS: u32 = 6;
+
+/// The pairs of a word, by the place where they begin.
+pub(crate) struct ShortPairs {
+    /// Rank, then place: the least is the next to merge.
+    order: [u64; SHORT_WORD],
+    results: [Piece; SHORT_WORD],
+}
+
+impl Default for ShortPairs {
+    fn default() -> Self {
+        Self { order: [NO_PAIR; SHORT_WORD], results: [0; SHORT_WORD] }
+    }
+}
+
+impl ShortPairs {
+    #[inline(always)]
+    fn set(&mut self, at: usize, merge: Merge) {
+        let order = u64::from(merge.rank) << PLACE_BITS | at as u64;
+        self.order[at] = if merge == Merge::NONE { NO_PAIR } else { order };
+        self.results[at] = merge.result;
+    }
+
+    /// Merges `pieces`, at most `SHORT_WORD`, until no pair is left that does. `first_pair` gives the merge of the pair
+    /// that begins at a place, `merge_of` that of any two pieces.
+    #[inline(always)]
+    pub(crate) fn merge(
+        &mut self,
+        pieces: &mut Vec<Piece>,
+        first_pair: impl Fn(&[Piece], usize) -> Merge,
+        merge_of: impl Fn(Piece, Piece) -> Merge,
+    ) {
+        let count = pieces.len();
+        if count < 2 {
+            return;
+        }
+        for at in 0..count - 1 {
+            self.set(at, first_pair(pieces, at));
+        }
+        // One bit for each place that a piece still begins at.
+        let mut live = u64::MAX >> (u64::BITS as usize - count);
+        loop {
+            let best = self.order[..count - 1].iter().fold(NO_PAIR, |least, &order| least.min(order));
+            if best == NO_PAIR {
+                break;
+            }
+            let at = best as usize & ((1 << PLACE_BITS) - 1);
+            let swallowed = (live & u64::MAX << (at + 1)).trailing_zeros() as usize;
+            live &= !(1 << swallowed);
+            let merged = self.results[at];
+            pieces[at] = merged;
+            if swallowed < count - 1 {
+                self.order[swallowed] = NO_PAIR;
+            }
+            let (after, before) = (live & u64::MAX << swallowed, live & !(u64::MAX << at));
+            let next = if after == 0 { Merge::NONE } else { merge_of(merged, pieces[after.trailing_zeros() as usize]) };
+            self.set(at, next);
+            if before != 0 {
+                let left = before.ilog2() as usize;
+                self.set(left, merge_of(pieces[left], merged));
+            }
+        }
+        let mut kept = 0;
+        while live != 0 {
+            pieces[kept] = pieces[live.trailing_zeros() as usize];
+            live &= live - 1;
+            kept += 1;
+        }
+        pieces.truncate(kept);
+    }
+}
