@@ -6,17 +6,12 @@ use std::collections::BinaryHeap;
 
 use crate::byte_level;
 use crate::error::TokenizerError;
+use crate::derivations::Derivations;
+use crate::merge_table::{Merge, MergeTable, NONE, Piece};
 use crate::pretokenize::{PreTokenizer, PreTokenizerRules};
 use crate::short_merge::{SHORT_WORD, ShortPairs};
-use crate::text_table::{TextTable, fold};
+use crate::text_table::TextTable;
 use crate::vocabulary::{Spelling, TokenId, VISIBLE_SPACE, Vocabulary, lossy, spell_into};
-
-/// A piece of a word: a token's id, or, from the vocabulary's size on, a text that merges build
-/// but that is no token itself.
-pub(crate) type Piece = u32;
-
-/// No piece, no neighbour.
-const NONE: u32 = u32::MAX;
 
 /// A character that is in no token and no merge.
 const UNKNOWN: Piece = u32::MAX - 1;
@@ -50,6 +45,8 @@ pub(crate) struct Bpe {
     tokens: usize,
     /// A word that is a token stands for itself.
     pub(crate) ignore_merges: bool,
+    /// One bit for each token that merges make of its own bytes: a word that is such a token needs no merging.
+    whole: Vec<u64>,
 }
 
 /// Buffers of one encoder, kept between words.
@@ -79,6 +76,7 @@ impl Bpe {
             extra: TextTable::with_capacity(0, 0),
             tokens: vocabulary.len(),
             ignore_merges: rules.ignore_merges,
+            whole: Vec::new(),
         };
         for byte in 0..=255u8 {
             let piece = bpe.piece_of(vocabulary, &[byte])?;
@@ -91,6 +89,7 @@ impl Bpe {
                 (byte_level::is_plain_ascii(byte) && bpe.is_token(piece)).then_some(piece)
             };
         }
+        let mut derivations = Derivations::new(if from_characters { &[] } else { &bpe.byte_pieces }, vocabulary.len());
         let mut text = Vec::new();
         let mut guess = 0;
         for (index, merge) in merges.iter().enumerate() {
@@ -110,12 +109,15 @@ impl Bpe {
             let result = if vocabulary.table.get(guess) == text { guess } else { bpe.piece_of(vocabulary, &text)? };
             guess = result.wrapping_add(1);
             let merge = Merge { rank: index as u32, result };
-            if bpe.merges.insert(left, right, merge)
-                && let ([first, second], false) = (text.as_slice(), from_characters)
-            {
+            if !bpe.merges.insert(left, right, merge) || from_characters {
+                continue;
+            }
+            if let [first, second] = text.as_slice() {
                 bpe.byte_merges[pair_of_bytes(*first, *second)] = merge;
             }
+            derivations.add(&bpe.merges, left, right, merge);
         }
+        bpe.whole = derivations.made(bpe.tokens);
         Ok(bpe)
     }
 
@@ -142,11 +144,15 @@ impl Bpe {
         (0..=255).filter(|&b| !has_token(b)).collect()
     }
 
-    /// The token that stands for the whole of `word`, whatever the merges say.
+    /// The token that stands for the whole of `word`: because merges come to that, or whatever they say.
     #[inline]
     pub(crate) fn whole_word(&self, vocabulary: &Vocabulary, word: &[u8]) -> Option<TokenId> {
-        let wanted = self.ignore_merges || (self.whole_line_breaks && word.iter().all(|&b| b == b'\n'));
-        if wanted { vocabulary.table.find(word) } else { None }
+        if self.from_characters && !self.ignore_merges {
+            let wanted = self.whole_line_breaks && word.iter().all(|&b| b == b'\n');
+            return if wanted { vocabulary.table.find(word) } else { None };
+        }
+        let is_made = |id: u32| self.whole.get(id as usize / 64).is_some_and(|bits| bits >> (id % 64) & 1 != 0);
+        vocabulary.table.find(word).filter(|&id| self.ignore_merges || is_made(id))
     }
 
     #[inline]
@@ -205,7 +211,6 @@ impl Bpe {
     ) -> &'s [Piece] {
         let BpeScratch { pieces, pairs, .. } = scratch;
         pieces.clear();
-        let merge_of = |left, right| self.merges.get(left, right);
         if self.from_characters {
             self.push_characters(vocabulary, word, pieces);
         } else {
@@ -214,9 +219,9 @@ impl Bpe {
         if pieces.len() > SHORT_WORD {
             self.merge_long(scratch);
         } else if self.from_characters {
-            pairs.merge(pieces, |pieces, at| merge_of(pieces[at], pieces[at + 1]), merge_of);
+            pairs.merge(pieces, |pieces, at| self.merges.get(pieces[at], pieces[at + 1]), &self.merges);
         } else {
-            pairs.merge(pieces, |_, at| self.byte_merges[pair_of_bytes(word[at], word[at + 1])], merge_of);
+            pairs.merge(pieces, |_, at| self.byte_merges[pair_of_bytes(word[at], word[at + 1])], &self.merges);
         }
         &scratch.pieces
     }
@@ -280,65 +285,4 @@ impl Bpe {
 
 fn pair_of_bytes(first: u8, second: u8) -> usize {
     usize::from(first) << 8 | usize::from(second)
-}
-
-/// What a pair of pieces becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Merge {
-    pub(crate) rank: u32,
-    pub(crate) result: Piece,
-}
-
-impl Merge {
-    pub(crate) const NONE: Self = Self { rank: NONE, result: NONE };
-}
-
-/// Pair to merge, open addressing.
-struct MergeTable {
-    slots: Vec<MergeSlot>,
-}
-
-#[derive(Clone, Copy)]
-struct MergeSlot {
-    left: Piece,
-    right: Piece,
-    merge: Merge,
-}
-
-impl MergeTable {
-    fn with_capacity(merges: usize) -> Self {
-        let empty = MergeSlot { left: NONE, right: NONE, merge: Merge::NONE };
-        Self { slots: vec![empty; (merges + merges / 2).max(4).next_power_of_two()] }
-    }
-
-    #[inline]
-    fn start(&self, left: Piece, right: Piece) -> usize {
-        fold(u64::from(left) << 32 | u64::from(right), 0x9e37_79b9_7f4a_7c15) as usize & (self.slots.len() - 1)
-    }
-
-    /// The merge of a pair; of a pair given twice, the first. `Merge::NONE` where there is none.
-    #[inline]
-    fn get(&self, left: Piece, right: Piece) -> Merge {
-        let mut at = self.start(left, right);
-        loop {
-            let slot = &self.slots[at];
-            if (slot.left == left && slot.right == right) || slot.left == NONE {
-                return slot.merge;
-            }
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-    }
-
-    /// False where the pair had a merge before.
-    fn insert(&mut self, left: Piece, right: Piece, merge: Merge) -> bool {
-        let mut at = self.start(left, right);
-        while self.slots[at].left != NONE {
-            if self.slots[at].left == left && self.slots[at].right == right {
-                return false;
-            }
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-        self.slots[at] = MergeSlot { left, right, merge };
-        true
-    }
 }

@@ -1,7 +1,7 @@
 //! The merges of one short word. Pieces stay where they begin, so that nothing is moved, and the next pair is the least
 //! of a row of numbers, so that no branch depends on which it is. Knows no vocabulary.
 
-use crate::bpe::{Merge, Piece};
+use crate::merge_table::{Merge, MergeTable, Piece};
 
 /// Up to this many pieces, a look at all pairs beats a heap.
 pub(crate) const SHORT_WORD: usize = 48;
@@ -32,13 +32,13 @@ impl ShortPairs {
     }
 
     /// Merges `pieces`, at most `SHORT_WORD`, until no pair is left that does. `first_pair` gives the merge of the pair
-    /// that begins at a place, `merge_of` that of any two pieces.
+    /// that begins at a place, `merges` that of any two pieces.
     #[inline(always)]
     pub(crate) fn merge(
         &mut self,
         pieces: &mut Vec<Piece>,
         first_pair: impl Fn(&[Piece], usize) -> Merge,
-        merge_of: impl Fn(Piece, Piece) -> Merge,
+        merges: &MergeTable,
     ) {
         let count = pieces.len();
         if count < 2 {
@@ -62,12 +62,16 @@ impl ShortPairs {
             if swallowed < count - 1 {
                 self.order[swallowed] = NO_PAIR;
             }
-            let (after, before) = (live & u64::MAX << swallowed, live & !(u64::MAX << at));
-            let next = if after == 0 { Merge::NONE } else { merge_of(merged, pieces[after.trailing_zeros() as usize]) };
-            self.set(at, next);
-            if before != 0 {
-                let left = before.ilog2() as usize;
-                self.set(left, merge_of(pieces[left], merged));
+            let (before, after) = (live & !(u64::MAX << at), live & u64::MAX << swallowed);
+            let left = before.checked_ilog2().map(|left| left as usize);
+            if let Some(left) = left {
+                // Both neighbours' merges are on their way before one is waited for.
+                merges.expect(pieces[left], merged);
+            }
+            let right = after.trailing_zeros() as usize;
+            self.set(at, if after == 0 { Merge::NONE } else { merges.get(merged, pieces[right]) });
+            if let Some(left) = left {
+                self.set(left, merges.get(pieces[left], merged));
             }
         }
         let mut kept = 0;
