@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use crate::byte_level;
 use crate::error::TokenizerError;
@@ -12,6 +13,9 @@ use crate::pretokenize::{PreTokenizer, PreTokenizerRules};
 use crate::short_merge::{SHORT_WORD, ShortPairs};
 use crate::text_table::TextTable;
 use crate::vocabulary::{Spelling, TokenId, VISIBLE_SPACE, Vocabulary, lossy, spell_into};
+
+/// Merges that are read together.
+const MERGES_TOGETHER: usize = 64;
 
 /// A character that is in no token and no merge.
 const UNKNOWN: Piece = u32::MAX - 1;
@@ -54,6 +58,8 @@ pub(crate) struct Bpe {
 pub(crate) struct BpeScratch {
     pieces: Vec<Piece>,
     pairs: ShortPairs,
+    /// Tokens that words may be; see `expect_words`.
+    pub(crate) candidates: Vec<u32>,
     next: Vec<u32>,
     previous: Vec<u32>,
     queue: BinaryHeap<Reverse<Bigram>>,
@@ -89,36 +95,50 @@ impl Bpe {
                 (byte_level::is_plain_ascii(byte) && bpe.is_token(piece)).then_some(piece)
             };
         }
-        let mut derivations = Derivations::new(if from_characters { &[] } else { &bpe.byte_pieces }, vocabulary.len());
-        let mut text = Vec::new();
-        let mut guess = 0;
-        for (index, merge) in merges.iter().enumerate() {
-            let Some(space) = merge.iter().skip(1).position(|&b| b == b' ').map(|at| at + 1) else {
-                return Err(TokenizerError::BadMerge { index, text: lossy(merge) });
-            };
-            text.clear();
-            let spelled = spell_into(&merge[..space], vocabulary.spelling, &mut text);
-            let middle = text.len();
-            if !spelled || !spell_into(&merge[space + 1..], vocabulary.spelling, &mut text) {
-                // A part that spells no bytes occurs in no word.
-                continue;
-            }
-            let left = bpe.piece_of(vocabulary, &text[..middle])?;
-            let right = bpe.piece_of(vocabulary, &text[middle..])?;
-            // Trainers write tokens in the order of their merges.
-            let result = if vocabulary.table.get(guess) == text { guess } else { bpe.piece_of(vocabulary, &text)? };
-            guess = result.wrapping_add(1);
-            let merge = Merge { rank: index as u32, result };
-            if !bpe.merges.insert(left, right, merge) || from_characters {
-                continue;
-            }
-            if let [first, second] = text.as_slice() {
-                bpe.byte_merges[pair_of_bytes(*first, *second)] = merge;
-            }
-            derivations.add(&bpe.merges, left, right, merge);
-        }
-        bpe.whole = derivations.made(bpe.tokens);
+        bpe.add_merges(vocabulary, merges)?;
         Ok(bpe)
+    }
+
+    /// Some merges at a time, and one kind of look-up after the other, so that memory is waited for once and not for each.
+    fn add_merges(&mut self, vocabulary: &Vocabulary, merges: &[&[u8]]) -> Result<(), TokenizerError> {
+        let bytes = if self.from_characters { &[][..] } else { &self.byte_pieces };
+        let mut derivations = Derivations::new(bytes, vocabulary.len());
+        let (mut texts, mut spelled, mut pieces) = (Vec::new(), Vec::new(), Vec::new());
+        let mut guess = 0;
+        for (chunk, first_rank) in merges.chunks(MERGES_TOGETHER).zip((0..).step_by(MERGES_TOGETHER)) {
+            texts.clear();
+            spelled.clear();
+            for (merge, index) in chunk.iter().zip(first_rank..) {
+                let start = texts.len();
+                if let Some(middle) = spell_merge(index, merge, vocabulary.spelling, &mut texts)? {
+                    vocabulary.table.expect(&texts[start..middle]);
+                    vocabulary.table.expect(&texts[middle..]);
+                    spelled.push((index as u32, start, middle, texts.len()));
+                }
+            }
+            pieces.clear();
+            for &(rank, start, middle, end) in &spelled {
+                let left = self.piece_of(vocabulary, &texts[start..middle])?;
+                let right = self.piece_of(vocabulary, &texts[middle..end])?;
+                // Trainers write tokens in the order of their merges.
+                let text = &texts[start..end];
+                let result = if vocabulary.table.get(guess) == text { guess } else { self.piece_of(vocabulary, text)? };
+                guess = result.wrapping_add(1);
+                let merge = Merge { rank, result };
+                if let ([first, second], false) = (text, self.from_characters) {
+                    let known = &mut self.byte_merges[pair_of_bytes(*first, *second)];
+                    *known = if *known == Merge::NONE { merge } else { *known };
+                }
+                self.merges.expect(left, right);
+                pieces.push((left, right, merge));
+            }
+            pieces.retain(|&(left, right, merge)| self.merges.insert(left, right, merge));
+            if !self.from_characters {
+                derivations.add(&self.merges, &pieces);
+            }
+        }
+        self.whole = derivations.made(self.tokens);
+        Ok(())
     }
 
     fn piece_of(&mut self, vocabulary: &Vocabulary, text: &[u8]) -> Result<Piece, TokenizerError> {
@@ -198,6 +218,48 @@ impl Bpe {
                 }
             }
             at += text.len();
+        }
+    }
+
+    /// Asks for the memory that encoding these words of `text` will read, stage by stage for all of them: what a word
+    /// waits for does not then depend on the word before.
+    pub(crate) fn expect_words(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &[u8],
+        words: &[Range<usize>],
+        candidates: &mut Vec<u32>,
+    ) {
+        for word in words {
+            vocabulary.table.expect(&text[word.clone()]);
+        }
+        candidates.clear();
+        for word in words {
+            let word = &text[word.clone()];
+            match vocabulary.table.expect_candidate(word) {
+                Some(candidate) => candidates.push(candidate),
+                None if self.from_characters || word.len() > SHORT_WORD => {}
+                None => self.expect_first_merges(word),
+            }
+        }
+        for &candidate in &*candidates {
+            vocabulary.table.expect_text(candidate);
+        }
+    }
+
+    /// Asks for the merges of each pair of bytes with its neighbours.
+    fn expect_first_merges(&self, word: &[u8]) {
+        for (at, pair) in word.windows(2).enumerate() {
+            let merge = self.byte_merges[pair_of_bytes(pair[0], pair[1])];
+            if merge == Merge::NONE {
+                continue;
+            }
+            if let Some(before) = at.checked_sub(1) {
+                self.merges.expect(self.byte_pieces[usize::from(word[before])], merge.result);
+            }
+            if let Some(&after) = word.get(at + 2) {
+                self.merges.expect(merge.result, self.byte_pieces[usize::from(after)]);
+            }
         }
     }
 
@@ -281,6 +343,27 @@ impl Bpe {
         }
         pieces.retain(|&piece| piece != NONE);
     }
+}
+
+/// Appends the bytes of both parts of a merge, and tells where the second begins. None where a part spells no bytes: it
+/// occurs in no word.
+fn spell_merge(
+    index: usize,
+    merge: &[u8],
+    spelling: Spelling,
+    texts: &mut Vec<u8>,
+) -> Result<Option<usize>, TokenizerError> {
+    let Some(space) = merge.iter().skip(1).position(|&b| b == b' ').map(|at| at + 1) else {
+        return Err(TokenizerError::BadMerge { index, text: lossy(merge) });
+    };
+    let start = texts.len();
+    let first = spell_into(&merge[..space], spelling, texts);
+    let middle = texts.len();
+    if first && spell_into(&merge[space + 1..], spelling, texts) {
+        return Ok(Some(middle));
+    }
+    texts.truncate(start);
+    Ok(None)
 }
 
 fn pair_of_bytes(first: u8, second: u8) -> usize {

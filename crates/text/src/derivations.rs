@@ -44,29 +44,48 @@ impl Derivations {
         self.by_piece.get(piece as usize).copied().unwrap_or(Derivation::NOT_MADE)
     }
 
-    /// Takes note of a merge, where `merges` has all earlier ones.
-    #[inline]
-    pub(crate) fn add(&mut self, merges: &MergeTable, left: Piece, right: Piece, merge: Merge) {
+    /// Takes note of the next merges in order, where `merges` has these and all earlier ones.
+    pub(crate) fn add(&mut self, merges: &MergeTable, next: &[(Piece, Piece, Merge)]) {
+        for &(left, right, merge) in next {
+            // Memory for all of them is asked for before any is waited for.
+            self.are_whole_before(left, right, merge, |left, right| {
+                merges.expect(left, right);
+                Merge::NONE
+            });
+        }
+        for &(left, right, merge) in next {
+            if self.are_whole_before(left, right, merge, |left, right| merges.get(left, right)) {
+                *self.entry(merge.result) = Derivation { rank: merge.rank + 1, left, right };
+            }
+        }
+    }
+
+    /// Whether bytes become `left` and `right`, side by side, and then for the first time the result of `merge`.
+    fn are_whole_before(
+        &self,
+        left: Piece,
+        right: Piece,
+        merge: Merge,
+        merge_of: impl Fn(Piece, Piece) -> Merge,
+    ) -> bool {
         let rank = merge.rank + 1;
         // Where a part is made after the whole, merges are not applied in the order of their ranks. That is left alone.
         let parts_come_first = self.of(left).rank < rank && self.of(right).rank < rank;
-        if parts_come_first && self.of(merge.result).rank == NONE && self.stay_apart(merges, left, right) {
-            *self.entry(merge.result) = Derivation { rank, left, right };
-        }
+        parts_come_first && self.of(merge.result).rank == NONE && self.stay_apart(left, right, merge_of)
     }
 
     /// Whether the bytes of `left` and `right`, side by side, become these two before anything merges across the border.
     /// Goes back in time from the end. Each step undoes the later of the two merges that made the pieces at the border;
     /// the pair before it must not have merged sooner than that merge came. Of equal merges the left one is first.
-    fn stay_apart(&self, merges: &MergeTable, mut left: Piece, mut right: Piece) -> bool {
+    fn stay_apart(&self, mut left: Piece, mut right: Piece, merge_of: impl Fn(Piece, Piece) -> Merge) -> bool {
         loop {
             let (made_left, made_right) = (self.of(left), self.of(right));
             let across_is_sooner = if made_left.rank > made_right.rank {
                 left = made_left.right;
-                merges.get(left, right).rank < made_left.rank - 1
+                merge_of(left, right).rank < made_left.rank - 1
             } else if made_right.rank > 0 {
                 right = made_right.left;
-                merges.get(left, right).rank < made_right.rank
+                merge_of(left, right).rank < made_right.rank
             } else {
                 return true;
             };
@@ -83,5 +102,85 @@ impl Derivations {
             bits[at / 64] |= 1 << (at % 64);
         }
         bits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LETTERS: usize = 2;
+
+    /// Texts over two letters, each a piece by its place, and merges between them; by rank.
+    fn merges_of(texts: &[String], wanted: &[(usize, usize)]) -> Vec<(Piece, Piece, Merge)> {
+        let piece = |text: &str| texts.iter().position(|known| known == text).map(|at| at as Piece);
+        let mut merges: Vec<(Piece, Piece, Merge)> = Vec::new();
+        for &(text, middle) in wanted {
+            let text = &texts[text % texts.len()];
+            let (first, second) = text.split_at(middle % text.len());
+            if let (Some(left), Some(right), Some(result)) = (piece(first), piece(second), piece(text))
+                && !merges.iter().any(|&(l, r, _)| (l, r) == (left, right))
+            {
+                merges.push((left, right, Merge { rank: merges.len() as u32, result }));
+            }
+        }
+        merges
+    }
+
+    /// The first of the best merges, again and again.
+    fn merged(text: &str, merges: &[(Piece, Piece, Merge)]) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = text.bytes().map(|b| u32::from(b - b'a')).collect();
+        let found = |pieces: &[Piece]| {
+            merges.iter().find_map(|&(left, right, merge)| {
+                pieces.windows(2).position(|pair| pair == [left, right]).map(|at| (at, merge.result))
+            })
+        };
+        while let Some((at, result)) = found(&pieces) {
+            pieces.splice(at..at + 2, [result]);
+        }
+        pieces
+    }
+
+    fn made(texts: &[String], merges: &[(Piece, Piece, Merge)], together: usize) -> Vec<bool> {
+        let mut table = MergeTable::with_capacity(merges.len());
+        let mut derivations = Derivations::new(&[0, 1], texts.len());
+        for chunk in merges.chunks(together) {
+            for &(left, right, merge) in chunk {
+                table.insert(left, right, merge);
+            }
+            derivations.add(&table, chunk);
+        }
+        let bits = derivations.made(texts.len());
+        (0..texts.len()).map(|at| bits[at / 64] >> (at % 64) & 1 != 0).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+        #[test]
+        fn what_is_made_merges_to_itself(
+            mut texts in prop::collection::vec("[ab]{2,6}", 1..40),
+            mut wanted in prop::collection::vec((0..1000usize, 0..1000usize), 0..120),
+            proper in any::<bool>(),
+            together in 1..20usize,
+        ) {
+            texts.splice(0..0, ["a".to_owned(), "b".to_owned()]);
+            // The letters stay in front. Where parts come before what is made of them, the answer is exact.
+            texts[LETTERS..].sort_by_key(|text| text.len());
+            texts.dedup();
+            if proper {
+                wanted.sort_by_key(|&(text, _)| texts[text % texts.len()].len());
+            }
+            let merges = merges_of(&texts, &wanted);
+            for (at, made) in made(&texts, &merges, together).into_iter().enumerate() {
+                let piece = texts.iter().position(|text| *text == texts[at]).unwrap_or(at);
+                let to_itself = merged(&texts[at], &merges) == [piece as Piece];
+                if at == piece {
+                    prop_assert!(to_itself || !made, "{} {merges:?}", texts[at]);
+                    prop_assert!(made || !to_itself || !proper, "{} {merges:?}", texts[at]);
+                }
+            }
+        }
     }
 }

@@ -183,17 +183,10 @@ impl<'t> Encoder<'t> {
         let Self { cache, bpe: scratch, batch, .. } = self;
         let base = range.start;
         let text = &text[range];
-        let mut merge = |start: usize, end: usize, out: &mut Encoding| {
-            let mut at = start;
-            while at < end {
-                let cut = text.floor_char_boundary(end.min(at + WORD_BYTES_MAX));
-                encode_word(bpe, vocabulary, &text.as_bytes()[at..cut], base + at, scratch, out);
-                at = cut;
-            }
-        };
-        let mut words = Words { batch, cache, text: text.as_bytes(), out, merge: &mut merge };
+        let mut encode = BpeWords { bpe, vocabulary, text, base, scratch };
+        let mut words = Words { batch, cache, text: text.as_bytes(), out, encode: &mut encode };
         splitter.for_each_word(text, &mut words);
-        words.batch.flush(words.cache, words.text, words.out, words.merge);
+        words.batch.flush(words.cache, words.text, words.out, words.encode);
     }
 
     /// BPE over text whose spaces are U+2581 in the vocabulary.
@@ -225,39 +218,84 @@ impl<'t> Encoder<'t> {
         push_spaced(&text[range.clone()], spaced);
         let missing_from = out.unencodable.len();
         let bytes = spaced.as_bytes();
-        let mut merge = |start: usize, end: usize, out: &mut Encoding| {
-            spm.merge_word(vocabulary, &spaced[start..end], scratch, &mut out.ids, |offset, byte| {
-                out.unencodable.push(Unencodable { offset: start + offset, byte });
-            });
-        };
+        let mut encode = SpmWords { spm, vocabulary, spaced, scratch };
         let mut start = 0;
         while start < bytes.len() {
             let most = spaced.floor_char_boundary(start + WORD_BYTES_MAX);
             let end = spm.word_end(&bytes[..most], start);
             if batch.add(cache, bytes, start, end) {
-                batch.flush(cache, bytes, out, &mut merge);
+                batch.flush(cache, bytes, out, &mut encode);
             }
             start = end;
         }
-        batch.flush(cache, bytes, out, &mut merge);
+        batch.flush(cache, bytes, out, &mut encode);
         offsets_in_text(&mut out.unencodable[missing_from..], text, range, usize::from(has_prefix));
     }
 }
 
+/// Encodes words that are not in the cache.
+trait EncodeWord {
+    /// Says which words will soon be encoded, so that their memory can be on its way.
+    fn expect(&mut self, _words: &[Range<usize>]) {}
+
+    fn encode(&mut self, word: Range<usize>, out: &mut Encoding);
+}
+
+struct BpeWords<'a> {
+    bpe: &'a Bpe,
+    vocabulary: &'a Vocabulary,
+    text: &'a str,
+    /// Where `text` starts in the whole text.
+    base: usize,
+    scratch: &'a mut BpeScratch,
+}
+
+impl EncodeWord for BpeWords<'_> {
+    fn expect(&mut self, words: &[Range<usize>]) {
+        self.bpe.expect_words(self.vocabulary, self.text.as_bytes(), words, &mut self.scratch.candidates);
+    }
+
+    fn encode(&mut self, word: Range<usize>, out: &mut Encoding) {
+        let Self { bpe, vocabulary, text, base, scratch } = self;
+        let mut at = word.start;
+        while at < word.end {
+            let cut = text.floor_char_boundary(word.end.min(at + WORD_BYTES_MAX));
+            encode_word(bpe, vocabulary, &text.as_bytes()[at..cut], *base + at, scratch, out);
+            at = cut;
+        }
+    }
+}
+
+struct SpmWords<'a> {
+    spm: &'a Spm,
+    vocabulary: &'a Vocabulary,
+    spaced: &'a str,
+    scratch: &'a mut SpmScratch,
+}
+
+impl EncodeWord for SpmWords<'_> {
+    fn encode(&mut self, word: Range<usize>, out: &mut Encoding) {
+        let start = word.start;
+        self.spm.merge_word(self.vocabulary, &self.spaced[word], self.scratch, &mut out.ids, |offset, byte| {
+            out.unencodable.push(Unencodable { offset: start + offset, byte });
+        });
+    }
+}
+
 /// Fills a batch, and encodes it when it is full.
-struct Words<'a, M> {
+struct Words<'a, E> {
     batch: &'a mut Batch,
     cache: &'a mut WordCache,
     text: &'a [u8],
     out: &'a mut Encoding,
-    merge: &'a mut M,
+    encode: &'a mut E,
 }
 
-impl<M: FnMut(usize, usize, &mut Encoding)> WordSink for Words<'_, M> {
+impl<E: EncodeWord> WordSink for Words<'_, E> {
     #[inline(always)]
     fn word(&mut self, start: usize, end: usize) {
         if self.batch.add(self.cache, self.text, start, end) {
-            self.batch.flush(self.cache, self.text, self.out, self.merge);
+            self.batch.flush(self.cache, self.text, self.out, self.encode);
         }
     }
 }
@@ -267,6 +305,8 @@ impl<M: FnMut(usize, usize, &mut Encoding)> WordSink for Words<'_, M> {
 struct Batch {
     looks: [Look; BATCH_WORDS],
     filled: usize,
+    /// Those of them that the cache does not have.
+    unknown: Vec<Range<usize>>,
 }
 
 #[derive(Clone, Copy)]
@@ -279,7 +319,8 @@ struct Look {
 
 impl Batch {
     fn new() -> Self {
-        Self { looks: [Look { key: WordKey::TOO_LONG, place: 0, start: 0, end: 0 }; BATCH_WORDS], filled: 0 }
+        let none = Look { key: WordKey::TOO_LONG, place: 0, start: 0, end: 0 };
+        Self { looks: [none; BATCH_WORDS], filled: 0, unknown: Vec::with_capacity(BATCH_WORDS) }
     }
 
     /// Adds the word `text[start..end]`; true once the batch is full and must be flushed.
@@ -291,16 +332,12 @@ impl Batch {
         self.filled == BATCH_WORDS
     }
 
-    /// Encodes the words of `text`, from the cache where it has them, else by `merge` (start, end).
+    /// Encodes the words of `text`, from the cache where it has them.
     #[inline(never)]
-    fn flush(
-        &mut self,
-        cache: &mut WordCache,
-        text: &[u8],
-        out: &mut Encoding,
-        merge: &mut impl FnMut(usize, usize, &mut Encoding),
-    ) {
-        for &Look { key, place, start, end } in &self.looks[..self.filled] {
+    fn flush(&mut self, cache: &mut WordCache, text: &[u8], out: &mut Encoding, encode: &mut impl EncodeWord) {
+        let looks = &self.looks[..self.filled];
+        let mut expected = false;
+        for (i, &Look { key, place, start, end }) in looks.iter().enumerate() {
             if cache.push_known(place, key, &mut out.ids) {
                 continue;
             }
@@ -308,8 +345,15 @@ impl Batch {
             if cache.push_other(word, &mut out.ids) {
                 continue;
             }
+            if !expected {
+                let unknown = looks[i..].iter().filter(|look| !cache.knows(look.place, look.key));
+                self.unknown.clear();
+                self.unknown.extend(unknown.map(|look| look.start..look.end));
+                encode.expect(&self.unknown);
+                expected = true;
+            }
             let before = (out.ids.len(), out.unencodable.len());
-            merge(start, end, out);
+            encode.encode(start..end, out);
             if out.unencodable.len() == before.1 {
                 cache.insert(place, key, word, &out.ids[before.0..]);
             }

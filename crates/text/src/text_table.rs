@@ -4,6 +4,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use crate::error::TokenizerError;
+use crate::prefetch::prefetch;
 
 const EMPTY: u64 = u64::MAX;
 
@@ -73,6 +74,35 @@ impl TextTable {
     #[inline]
     pub(crate) fn find(&self, text: &[u8]) -> Option<u32> {
         self.find_hashed(text, self.hash(text))
+    }
+
+    /// Asks for the memory that `find` reads first.
+    #[inline]
+    pub(crate) fn expect(&self, text: &[u8]) {
+        prefetch(&self.slots, self.hash(text) as usize & (self.slots.len() - 1));
+    }
+
+    /// A number that these bytes may well have, if they have any; asks for the memory that says where its bytes are.
+    pub(crate) fn expect_candidate(&self, text: &[u8]) -> Option<u32> {
+        let (hash, mask) = (self.hash(text), self.slots.len() - 1);
+        let mut at = hash as usize & mask;
+        while self.slots[at] != EMPTY {
+            if self.slots[at] >> 32 == hash >> 32 {
+                let number = self.slots[at] as u32;
+                prefetch(&self.ends, number as usize);
+                return Some(number);
+            }
+            at = (at + 1) & mask;
+        }
+        None
+    }
+
+    /// Asks for the bytes with this number.
+    #[inline]
+    pub(crate) fn expect_text(&self, number: u32) {
+        if let Some(&end) = self.ends.get(number as usize) {
+            prefetch(&self.arena, (end as usize).saturating_sub(1));
+        }
     }
 
     #[inline]

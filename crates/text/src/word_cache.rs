@@ -117,6 +117,12 @@ impl WordCache {
         true
     }
 
+    /// Whether `push_known` would append something.
+    #[inline]
+    pub(crate) fn knows(&self, place: usize, key: WordKey) -> bool {
+        self.lines[place].0.iter().any(|slot| slot.key == key.0)
+    }
+
     /// `push_known` for words that are not at their place.
     pub(crate) fn push_other(&self, word: &[u8], out: &mut Vec<TokenId>) -> bool {
         self.others.push_known(word, out)
