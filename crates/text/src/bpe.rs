@@ -6,8 +6,8 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use crate::byte_level;
-use crate::error::TokenizerError;
 use crate::derivations::Derivations;
+use crate::error::TokenizerError;
 use crate::merge_table::{Merge, MergeTable, NONE, Piece};
 use crate::pretokenize::{PreTokenizer, PreTokenizerRules};
 use crate::short_merge::{SHORT_WORD, ShortPairs};

@@ -31,6 +31,23 @@ impl ShortPairs {
         self.results[at] = merge.result;
     }
 
+    /// Asks for the merges that the pair at `at` would have with its neighbours, long before it is known that it comes to
+    /// that: what a word costs is waiting for them.
+    #[inline(always)]
+    fn expect_neighbours(&self, pieces: &[Piece], live: u64, at: usize, merges: &MergeTable) {
+        if self.order[at] == NO_PAIR {
+            return;
+        }
+        let (before, from_second) = (live & !(u64::MAX << at), live & u64::MAX << (at + 1));
+        let after = from_second & from_second.wrapping_sub(1);
+        if let Some(left) = before.checked_ilog2() {
+            merges.expect(pieces[left as usize], self.results[at]);
+        }
+        if after != 0 {
+            merges.expect(self.results[at], pieces[after.trailing_zeros() as usize]);
+        }
+    }
+
     /// Merges `pieces`, at most `SHORT_WORD`, until no pair is left that does. `first_pair` gives the merge of the pair
     /// that begins at a place, `merges` that of any two pieces.
     #[inline(always)]
@@ -70,8 +87,10 @@ impl ShortPairs {
             }
             let right = after.trailing_zeros() as usize;
             self.set(at, if after == 0 { Merge::NONE } else { merges.get(merged, pieces[right]) });
+            self.expect_neighbours(pieces, live, at, merges);
             if let Some(left) = left {
                 self.set(left, merges.get(pieces[left], merged));
+                self.expect_neighbours(pieces, live, left, merges);
             }
         }
         let mut kept = 0;
