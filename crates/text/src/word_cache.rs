@@ -1,5 +1,6 @@
 //! A bounded memory of words already encoded: up to 15 bytes, or one byte repeated, and three
-//! tokens; two places per hash, the newest stay. Others go to `LongWords`. Holds no exact set; a miss only costs time.
+//! tokens; two places per hash, the newest stay. Others, and words that take turns at a place, go to `LongWords`. Holds no
+//! exact set; a miss only costs time.
 
 use crate::long_words::LongWords;
 use crate::prefetch::prefetch;
@@ -136,6 +137,10 @@ impl WordCache {
         let mut ids = [0; TOKENS_MAX];
         ids[..tokens.len()].copy_from_slice(tokens);
         let line = &mut self.lines[place].0;
+        if line[1].key != 0 {
+            // Three words that take turns here would never be found.
+            self.others.insert(word, tokens);
+        }
         line[1] = line[0];
         line[0] = Slot { key: key.0, ids, count: tokens.len() as u32 };
     }
@@ -169,6 +174,25 @@ mod tests {
         cache.insert(place, key, b"word", &[1, 2]);
         assert!(cache.push_known(place, key, &mut out));
         assert_eq!(out, [9, 1, 2, 3, 4, 1, 2]);
+    }
+
+    #[test]
+    fn words_that_take_turns_at_a_place_are_all_found() {
+        let mut cache = WordCache::new(6);
+        let mut out = Vec::new();
+        let words = [b"one", b"two", b"six"];
+        for round in 0..3 {
+            out.clear();
+            for (id, word) in words.iter().enumerate() {
+                let key = WordKey::new(*word, 0, 3);
+                if !cache.push_known(5, key, &mut out) && !cache.push_other(*word, &mut out) {
+                    assert!(round < 2, "found for good");
+                    cache.insert(5, key, *word, &[id as TokenId]);
+                    out.push(id as TokenId);
+                }
+            }
+            assert_eq!(out, [0, 1, 2]);
+        }
     }
 
     #[test]
