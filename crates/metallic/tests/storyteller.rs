@@ -8,7 +8,9 @@ use metallic::gguf::GgufFile;
 use metallic::perplexity::{log_sum_exp, perplexity};
 use metallic::session::Sequence;
 use metallic::text::EncodeOptions;
-use metallic::{Device, Event, FinishReason, GenerateOptions, LoadOptions, Message, Model, Prompt, Speculation};
+use metallic::{
+    Device, Event, FinishReason, GenerateOptions, LoadOptions, Message, Model, Prompt, SamplerConfig, Speculation,
+};
 use serde_json::Value;
 
 fn folder() -> PathBuf {
@@ -112,6 +114,22 @@ fn every_gpu_here_answers_like_llama_cpp_and_like_the_cpu() {
         assert_eq!((placement.backend, placement.gpu.as_ref()), ("gpu", Some(&gpu)), "{placement}");
         assert_eq!(answer(&mut model, &Prompt::Text("Once upon a time"), &options), expected, "{gpu}");
         answers_are_those_of_llama_cpp(&mut model, &[Speculation::Off]);
+    }
+}
+
+/// A bias of nothing makes the host draw; the device's own draws must be the same.
+#[test]
+fn every_gpu_here_draws_the_tokens_that_the_host_draws() {
+    for gpu in metallic::device::gpus().into_iter().filter(|gpu| gpu.missing.is_none()) {
+        let mut model = load(&LoadOptions { device: Device::Named(gpu.name.clone()), ..LoadOptions::new() });
+        for seed in 1..=3 {
+            let options = GenerateOptions { tokens_max: Some(40), seed: Some(seed), ..GenerateOptions::new() };
+            let sampler = SamplerConfig { logit_bias: vec![(0, 0.0)], ..options.sampler.clone() };
+            let by_host = GenerateOptions { sampler, ..options.clone() };
+            let prompt = Prompt::Text("Once upon a time");
+            let drawn = answer(&mut model, &prompt, &options);
+            assert_eq!(drawn, answer(&mut model, &prompt, &by_host), "{gpu}, seed {seed}");
+        }
     }
 }
 

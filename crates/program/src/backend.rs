@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::draw::{Draw, Drawn};
 use crate::input::PassInput;
 use crate::kv::{KvFormat, KvPlan};
 use crate::program::{Program, TensorIndex, TensorSpec};
@@ -300,6 +301,19 @@ pub trait Backend: Send {
         _count: usize,
         _ahead: usize,
     ) -> Result<Option<Vec<u32>>, BackendError> {
+        Ok(None)
+    }
+
+    /// As `greedy`, with tokens that are drawn: pass by pass with the numbers of `numbers`, from 0 to 1, which has one for
+    /// each of the `count` passes and of the `ahead` that may follow.
+    fn draw(
+        &mut self,
+        _executable: ExecutableId,
+        _input: &PassInput<'_>,
+        _count: usize,
+        _ahead: usize,
+        _draw: (Draw, &[f32]),
+    ) -> Result<Option<Vec<Drawn>>, BackendError> {
         Ok(None)
     }
 

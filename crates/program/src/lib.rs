@@ -8,6 +8,7 @@ pub mod backend;
 pub mod builder;
 pub mod cost;
 pub mod describe;
+mod draw;
 pub mod input;
 pub mod input_check;
 pub mod kv;
@@ -19,6 +20,7 @@ pub use backend::{
     Backend, BackendError, Capabilities, ExecutableId, Fence, LedgerRow, RowBucket, Segment, Support, TensorBytes,
 };
 pub use builder::{ProgramBuilder, ProgramError, UnitBuilder};
+pub use draw::{DRAW_TOKENS_MAX, Draw, Drawn};
 pub use input::{PAGE_ROWS, PageTable, PassInput};
 pub use kv::{KvFormat, KvPlan, KvShape};
 pub use program::{Program, Sizes, Template, TemplateIndex, TensorIndex, TensorSpec, Unit};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use program::{
-    Backend, Buffer, ExecutableId, KvFormat, KvPlan, LedgerRow, PageTable, PassInput, Program, RowBucket, Segment,
-    Support, TensorBytes, TensorIndex,
+    Backend, BackendError, Buffer, Draw, Drawn, ExecutableId, KvFormat, KvPlan, LedgerRow, PageTable, PassInput,
+    Program, RowBucket, Segment, Support, TensorBytes, TensorIndex,
 };
 
 use crate::SessionError;
@@ -269,6 +269,36 @@ impl Engine {
         count: usize,
         ahead: usize,
     ) -> Result<Option<Vec<u32>>, SessionError> {
+        let tokens = |found: &Vec<u32>| found.clone();
+        self.run_alone(sequence, token, (count, ahead), tokens, |backend, id, input, count| {
+            backend.greedy(id, input, count, ahead)
+        })
+    }
+
+    /// As `greedy`, with tokens drawn by `draw` with `numbers`, one for each of `count + ahead` passes.
+    pub fn draw(
+        &mut self,
+        sequence: &mut Sequence,
+        token: u32,
+        count: usize,
+        ahead: usize,
+        (draw, numbers): (Draw, &[f32]),
+    ) -> Result<Option<Vec<Drawn>>, SessionError> {
+        let tokens = |found: &Vec<Drawn>| found.iter().map(|drawn| drawn.token).collect();
+        self.run_alone(sequence, token, (count, ahead), tokens, |backend, id, input, count| {
+            backend.draw(id, input, count, ahead, (draw, numbers))
+        })
+    }
+
+    /// Appends `token` and all but the last of the tokens that `run` finds.
+    fn run_alone<F>(
+        &mut self,
+        sequence: &mut Sequence,
+        token: u32,
+        (count, ahead): (usize, usize),
+        tokens_of: impl FnOnce(&F) -> Vec<u32>,
+        run: impl FnOnce(&mut dyn Backend, ExecutableId, &PassInput<'_>, usize) -> Result<Option<F>, BackendError>,
+    ) -> Result<Option<F>, SessionError> {
         self.check(sequence, &[token])?;
         let start = sequence.len();
         let count = count.clamp(1, self.context() - start);
@@ -282,9 +312,10 @@ impl Engine {
             page_tables: std::slice::from_ref(&sequence.pages),
             logit_rows: &[0],
         };
-        let found = self.backend.greedy(self.executable, &input, count, ahead);
+        let found = run(&mut *self.backend, self.executable, &input, count);
         match &found {
-            Ok(Some(tokens)) => {
+            Ok(Some(found)) => {
+                let tokens = tokens_of(found);
                 sequence.tokens.push(token);
                 sequence.tokens.extend_from_slice(&tokens[..tokens.len() - 1]);
             }

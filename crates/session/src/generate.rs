@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use program::Drawn;
+
 use crate::SessionError;
 use crate::engine::{Engine, Sequence};
 use crate::lookup::{Lookup, Speculation};
@@ -180,7 +182,7 @@ impl<'e> Generation<'e> {
 
     /// Computes `token`, the last one told, and chooses what follows: one token, or more where guesses were right.
     fn decode(&mut self, token: u32, wanted: usize) -> Result<(), SessionError> {
-        if self.sampler.takes_highest() && self.choose_on_device && self.decode_on_device(token, wanted)? {
+        if self.choose_on_device && self.decode_on_device(token, wanted)? {
             return Ok(());
         }
         let room = self.engine.context() - self.sequence.len() - 1;
@@ -217,22 +219,41 @@ impl<'e> Generation<'e> {
     }
 
     /// As `decode`, where the device chooses the tokens itself; false, and nothing done, where it does not.
+    ///
+    /// Of tokens that are drawn the sampler has the last word: where it would have drawn another, which only rounding
+    /// explains, the device goes on with that one.
     fn decode_on_device(&mut self, token: u32, wanted: usize) -> Result<bool, SessionError> {
         let before = self.sequence.len();
         let count = self.burst.min(wanted).min(self.engine.context() - before);
         let started = Instant::now();
         let ahead = (wanted - count).min(BURST_TOKENS_MAX);
-        let Some(tokens) = self.engine.greedy(self.sequence, token, count, ahead)? else {
+        let found = if self.sampler.takes_highest() {
+            let tokens = self.engine.greedy(self.sequence, token, count, ahead)?;
+            tokens.map(|tokens| tokens.into_iter().map(|token| Drawn { token, candidates: Vec::new() }).collect())
+        } else if let Some((draw, numbers)) = self.sampler.draws(count + ahead) {
+            self.engine.draw(self.sequence, token, count, ahead, (draw, &numbers))?
+        } else {
+            None
+        };
+        let Some(found): Option<Vec<Drawn>> = found else {
             self.choose_on_device = false;
             return Ok(false);
         };
+        for Drawn { token, candidates } in &found {
+            let agreed = match candidates.as_slice() {
+                [] => *token,
+                candidates => self.sampler.sample_among(candidates)?,
+            };
+            self.sampler.accept(agreed);
+            self.chosen.push_back(agreed);
+            if agreed != *token || self.config.end_ids.contains(&agreed) {
+                break;
+            }
+        }
+        self.engine.truncate(self.sequence, before + self.chosen.len());
         let elapsed = started.elapsed();
         self.burst =
             if elapsed < BURST_TIME { (self.burst * 2).min(BURST_TOKENS_MAX) } else { (self.burst / 2).max(1) };
-        let end = tokens.iter().position(|id| self.config.end_ids.contains(id)).map_or(tokens.len(), |end| end + 1);
-        self.chosen.extend(&tokens[..end]);
-        tokens[..end].iter().for_each(|token| self.sampler.accept(*token));
-        self.engine.truncate(self.sequence, before + end);
         self.timings.decode += elapsed;
         Ok(true)
     }

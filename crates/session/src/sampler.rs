@@ -9,6 +9,7 @@
 mod candidates;
 mod dry;
 mod mirostat;
+mod on_device;
 mod penalties;
 mod rng;
 mod temperature;
@@ -399,6 +400,13 @@ impl Sampler {
             Ok(count) if count > 0 => candidates.fill_top(logits, floor, count),
             _ => candidates.fill(logits, floor),
         }
+        self.draw_candidate()
+    }
+
+    /// The stages after top-k.
+    fn draw_candidate(&mut self) -> u32 {
+        let config = &self.config;
+        let candidates = &mut self.candidates;
         if config.typical_p < 1.0 {
             truncation::typical(candidates, config.typical_p, &mut self.typical_scratch);
         }

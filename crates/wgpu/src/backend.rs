@@ -3,12 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use program::input_check::check;
 use program::{
-    Backend, BackendError, Buffer, Capabilities, ExecutableId, Fence, KvFormat, KvPlan, LedgerRow, PassInput, Program,
-    RowBucket, Segment, Step, Support, TensorBytes, TensorIndex, TensorSpec,
+    Backend, BackendError, Buffer, Capabilities, DRAW_TOKENS_MAX, Draw, Drawn, ExecutableId, Fence, KvFormat, KvPlan,
+    LedgerRow, PassInput, Program, RowBucket, Segment, Step, Support, TensorBytes, TensorIndex, TensorSpec,
 };
 use tensor::Format;
 
+use crate::chain::Choosing;
 use crate::device::{Choice, DeviceInfo, Gpu, NAME, Variants};
 use crate::executable::{Counters, Executable};
 use crate::planes::{Layout, stored, units_of};
@@ -150,7 +152,22 @@ impl Backend for GpuBackend {
         count: usize,
         ahead: usize,
     ) -> Result<Option<Vec<u32>>, BackendError> {
-        self.executable(executable)?.greedy(input, count, ahead).map(Some)
+        let found = self.executable(executable)?.run_alone(input, (count, ahead), Choosing::Highest, &[])?;
+        Ok(Some(found.into_iter().map(|found| found.token).collect()))
+    }
+
+    fn draw(
+        &mut self,
+        executable: ExecutableId,
+        input: &PassInput<'_>,
+        count: usize,
+        ahead: usize,
+        (draw, numbers): (Draw, &[f32]),
+    ) -> Result<Option<Vec<Drawn>>, BackendError> {
+        check("tokens to draw among", 1, draw.top_k as u64)?;
+        check("tokens to draw among", draw.top_k as u64, DRAW_TOKENS_MAX as u64)?;
+        check("passes to draw for", (count + ahead) as u64, numbers.len() as u64)?;
+        self.executable(executable)?.run_alone(input, (count, ahead), Choosing::Draw(draw), numbers).map(Some)
     }
 
     fn read_gb_s(&mut self) -> Result<Option<f64>, BackendError> {

@@ -1,26 +1,43 @@
-//! Greedy decoding without the host: each pass chooses the token of the next one on the GPU. While the host reads the
-//! tokens of some passes, the next ones already run.
+//! Decoding without the host: each pass chooses the token of the next one on the GPU. While the host reads the tokens of
+//! some passes, the next ones already run.
 
 use std::collections::VecDeque;
 
-use program::{BackendError, Program};
+use program::{BackendError, DRAW_TOKENS_MAX, Draw, Drawn, Program};
 use wgpu::BufferUsages;
 
 use crate::buffers::Buffers;
 use crate::device::{Gpu, lost};
 use crate::kv::KvPool;
-use crate::shader::{ARGMAX, KernelId, Kernels, Source};
+use crate::shader::{ARGMAX, DRAW, KernelId, Kernels, Source, TOP};
 
-/// Workgroups that look for the largest logit; `SHARES` of the shader.
+/// Workgroups that look for the largest logit, and for the largest ones; `SHARES` of the shaders.
 const SHARES: u32 = 64;
+const TOP_SHARES: u32 = 128;
+
+/// Words of a record of `draw.wgsl`, and how many records there are: as many passes can be in one submission.
+const RECORD_WORDS: usize = 2 + 2 * DRAW_TOKENS_MAX;
+const RECORDS: usize = 32;
+
+/// How a pass chooses a token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Choosing {
+    Highest,
+    Draw(Draw),
+}
+
+/// A kernel with what it is bound to, and how many workgroups of it.
+type Dispatch = (KernelId, wgpu::BindGroup, u32);
 
 /// Kernels and memory for choosing tokens.
 pub(crate) struct Chooser {
-    first: (KernelId, wgpu::BindGroup),
-    last: (KernelId, wgpu::BindGroup),
-    /// How many tokens were chosen since the chain began, then these tokens.
+    highest: [Dispatch; 2],
+    draw: [Dispatch; 2],
+    /// How many tokens were chosen since the chain began, then the highest ones.
     chosen: wgpu::Buffer,
     capacity: usize,
+    records: wgpu::Buffer,
+    numbers: wgpu::Buffer,
 }
 
 impl Chooser {
@@ -35,26 +52,88 @@ impl Chooser {
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let capacity = kv.page_count * program::PAGE_ROWS + 1;
         let chosen = gpu.buffer("chosen tokens", 4 * (capacity as u64 + 1), usage)?;
-        let best = gpu.buffer("largest logits", 8 * u64::from(SHARES), usage)?;
-        let bound = [&buffers.pass, &buffers.logits, &best, &chosen].map(wgpu::Buffer::as_entire_buffer_binding);
-        let mut kernel = |last: bool| {
-            let source = Source::new("argmax", ARGMAX, &["argmax.wgsl"])
-                .flag("LAST", last)
-                .count("VOCABULARY", program.sizes.vocabulary)
-                .count("ROWS_MAX", rows_max);
-            let id = kernels.kernel(gpu, source);
-            (id, kernels.bind(gpu, id, &bound))
+        let best_bytes = 8 * u64::from(TOP_SHARES) * DRAW_TOKENS_MAX as u64;
+        let best = gpu.buffer("largest logits", best_bytes, usage)?;
+        let records = gpu.buffer("drawn tokens", 4 * (RECORDS * RECORD_WORDS) as u64, usage)?;
+        let numbers = gpu.buffer("numbers to draw with", 4 * RECORDS as u64, usage)?;
+        let mut kernel = |source: Source, bound: &[&wgpu::Buffer], groups: u32| {
+            let id = kernels.kernel(gpu, source.count("VOCABULARY", program.sizes.vocabulary));
+            let bindings: Vec<_> = bound.iter().map(|buffer| buffer.as_entire_buffer_binding()).collect();
+            (id, kernels.bind(gpu, id, &bindings), groups)
         };
-        let (first, last) = (kernel(false), kernel(true));
-        Ok(Chooser { first, last, chosen, capacity })
+        let argmax = |last: bool| {
+            let files = ["next_pass.wgsl", "argmax.wgsl"];
+            Source::new("argmax", ARGMAX, &files).flag("LAST", last).count("ROWS_MAX", rows_max)
+        };
+        let (pass, logits) = (&buffers.pass, &buffers.logits);
+        let highest = [(false, SHARES), (true, 1)]
+            .map(|(last, groups)| kernel(argmax(last), &[pass, logits, &best, &chosen], groups));
+        let top = Source::new("top", TOP, &["ranked.wgsl", "top.wgsl"]);
+        let files = ["next_pass.wgsl", "ranked.wgsl", "draw.wgsl"];
+        let join = Source::new("draw", DRAW, &files).count("RECORDS", RECORDS).count("ROWS_MAX", rows_max);
+        let draw = [
+            kernel(top, &[logits, &best], TOP_SHARES),
+            kernel(join, &[pass, logits, &best, &chosen, &records, &numbers], 1),
+        ];
+        Ok(Chooser { highest, draw, chosen, capacity, records, numbers })
     }
 
     /// Chooses the first row's token and moves the pass on.
-    pub(crate) fn record(&self, gpu: &Gpu, kernels: &Kernels, pass: &mut wgpu::ComputePass<'_>) {
-        for ((kernel, bind), groups) in [(&self.first, SHARES), (&self.last, 1)] {
+    pub(crate) fn record(&self, gpu: &Gpu, kernels: &Kernels, choosing: Choosing, pass: &mut wgpu::ComputePass<'_>) {
+        let (dispatches, parameters) = match choosing {
+            Choosing::Highest => (&self.highest, None),
+            Choosing::Draw(draw) => (&self.draw, Some(parameters(draw))),
+        };
+        for (kernel, bind, groups) in dispatches {
             pass.set_pipeline(kernels.pipeline(gpu, *kernel, 1));
             pass.set_bind_group(0, bind, &[]);
-            pass.dispatch_workgroups(groups, 1, 1);
+            if let Some(parameters) = &parameters {
+                pass.set_immediates(0, bytemuck::cast_slice(parameters));
+            }
+            pass.dispatch_workgroups(*groups, 1, 1);
+        }
+    }
+
+    /// Where the results of passes after `submitted` are, and how many passes have room there.
+    fn results(&self, choosing: Choosing, submitted: usize) -> (&wgpu::Buffer, u64, usize) {
+        match choosing {
+            Choosing::Highest => {
+                (&self.chosen, 4 * (1 + submitted as u64), self.capacity.saturating_sub(submitted + 1))
+            }
+            Choosing::Draw(_) => {
+                let record = submitted % RECORDS;
+                (&self.records, 4 * (record * RECORD_WORDS) as u64, RECORDS - record)
+            }
+        }
+    }
+}
+
+/// `Params` of `ranked.wgsl`.
+fn parameters(draw: Draw) -> [u32; 4] {
+    let top_p = if draw.top_p < 1.0 { draw.top_p } else { 2.0 };
+    let floor = if draw.min_p > 0.0 { draw.min_p.ln() } else { f32::MIN };
+    let sharpness = (1.0 / draw.temperature).min(f32::MAX);
+    [draw.top_k.min(DRAW_TOKENS_MAX) as u32, top_p.to_bits(), floor.to_bits(), sharpness.to_bits()]
+}
+
+impl Choosing {
+    /// Words that a pass leaves.
+    fn words(self) -> usize {
+        match self {
+            Choosing::Highest => 1,
+            Choosing::Draw(_) => RECORD_WORDS,
+        }
+    }
+
+    fn result(self, words: &[u32]) -> Drawn {
+        match self {
+            Choosing::Highest => Drawn { token: words[0], candidates: Vec::new() },
+            Choosing::Draw(_) => {
+                let (tokens, logits) = words[2..].split_at(DRAW_TOKENS_MAX);
+                let count = (words[1] as usize).min(DRAW_TOKENS_MAX);
+                let candidates = tokens.iter().zip(logits).map(|(token, logit)| (*token, f32::from_bits(*logit)));
+                Drawn { token: words[0], candidates: candidates.take(count).collect() }
+            }
         }
     }
 }
@@ -64,8 +143,9 @@ pub(crate) struct Chain {
     /// Position and token of the first pass whose token was not taken.
     pub(crate) position: u32,
     token: u32,
-    /// Tokens that were read.
-    ready: VecDeque<u32>,
+    pub(crate) choosing: Choosing,
+    /// What was read.
+    ready: VecDeque<Drawn>,
     /// Pages of the sequence as far as passes were submitted.
     pages: Vec<u32>,
     /// Pages of the sequence that the GPU knows.
@@ -84,11 +164,18 @@ struct Batch {
 
 impl Chain {
     /// A chain that begins with a pass that is written already.
-    pub(crate) fn begin(gpu: &Gpu, chooser: &Chooser, position: u32, token: u32, known_pages: &[u32]) -> Chain {
+    pub(crate) fn begin(
+        gpu: &Gpu,
+        chooser: &Chooser,
+        choosing: Choosing,
+        (position, token): (u32, u32),
+        known_pages: &[u32],
+    ) -> Chain {
         gpu.queue.write_buffer(&chooser.chosen, 0, &[0; 4]);
         Chain {
             position,
             token,
+            choosing,
             ready: VecDeque::new(),
             pages: Vec::new(),
             known_pages: known_pages.to_vec(),
@@ -108,39 +195,45 @@ impl Chain {
         self.ready.len()
     }
 
-    /// Takes `count` tokens, which are ready.
-    pub(crate) fn take(&mut self, count: usize) -> Vec<u32> {
-        let tokens: Vec<u32> = self.ready.drain(..count).collect();
+    /// Takes what `count` passes came to, which is ready.
+    pub(crate) fn take(&mut self, count: usize) -> Vec<Drawn> {
+        let found: Vec<Drawn> = self.ready.drain(..count).collect();
         self.position += count as u32;
-        self.token = tokens.last().copied().unwrap_or(self.token);
-        tokens
+        self.token = found.last().map_or(self.token, |found| found.token);
+        found
     }
 
-    /// Whether this chain goes on with `token` at `position` on these pages.
-    pub(crate) fn continues(&self, position: u32, token: u32, pages: &[u32]) -> bool {
-        self.position == position && self.token == token && pages.starts_with(&self.pages)
+    /// Whether this chain goes on with `token` at `position` on these pages, choosing in the same way.
+    pub(crate) fn continues(&self, choosing: Choosing, (position, token): (u32, u32), pages: &[u32]) -> bool {
+        self.choosing == choosing && (self.position, self.token) == (position, token) && pages.starts_with(&self.pages)
     }
 
-    /// Whether `count` more passes can be noted.
-    pub(crate) fn has_room(&self, chooser: &Chooser, count: usize) -> bool {
-        self.submitted + count < chooser.capacity
+    /// How many more passes can be noted in one submission.
+    pub(crate) fn room(&self, chooser: &Chooser) -> usize {
+        chooser.results(self.choosing, self.submitted).2
     }
 
-    /// Submits the `count` passes in `encoder`, which write no page but these; their tokens will be read later.
+    /// Submits the `count` passes in `encoder`, which write no page but these and draw with these numbers; their tokens
+    /// will be read later.
     pub(crate) fn submit(
         &mut self,
         gpu: &Gpu,
         chooser: &Chooser,
         mut encoder: wgpu::CommandEncoder,
-        count: usize,
+        (count, numbers): (usize, &[f32]),
         pages: &[u32],
     ) -> Result<(), BackendError> {
-        let bytes = 4 * count as u64;
+        let (results, start, _) = chooser.results(self.choosing, self.submitted);
+        if !numbers.is_empty() {
+            let record = self.submitted % RECORDS;
+            gpu.queue.write_buffer(&chooser.numbers, 4 * record as u64, bytemuck::cast_slice(numbers));
+        }
+        let bytes = 4 * (count * self.choosing.words()) as u64;
         let staging = match self.spare.iter().position(|spare| spare.size() >= bytes) {
             Some(index) => self.spare.swap_remove(index),
             None => gpu.buffer("tokens read back", bytes.max(64), BufferUsages::MAP_READ | BufferUsages::COPY_DST)?,
         };
-        encoder.copy_buffer_to_buffer(&chooser.chosen, 4 * (1 + self.submitted as u64), &staging, 0, bytes);
+        encoder.copy_buffer_to_buffer(results, start, &staging, 0, bytes);
         let index = gpu.queue.submit([encoder.finish()]);
         staging.slice(..bytes).map_async(wgpu::MapMode::Read, |_| {});
         self.submitted += count;
@@ -156,10 +249,10 @@ impl Chain {
         gpu.check()?;
         waited.map_err(|error| lost(error.to_string()))?;
         {
-            let mapped =
-                staging.slice(..4 * count as u64).get_mapped_range().map_err(|error| lost(error.to_string()))?;
-            let words = mapped.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
-            self.ready.extend(words);
+            let bytes = 4 * (count * self.choosing.words()) as u64;
+            let mapped = staging.slice(..bytes).get_mapped_range().map_err(|error| lost(error.to_string()))?;
+            let words: Vec<u32> = mapped.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+            self.ready.extend(words.chunks_exact(self.choosing.words()).map(|words| self.choosing.result(words)));
         }
         staging.unmap();
         self.spare.push(staging);

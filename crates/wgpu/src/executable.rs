@@ -4,11 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use program::{
-    BackendError, Buffer, KvPlan, LedgerRow, PassInput, Program, RowBucket, Segment, Step, TensorBytes, TensorIndex,
+    BackendError, Buffer, Drawn, KvPlan, LedgerRow, PassInput, Program, RowBucket, Segment, Step, TensorBytes,
+    TensorIndex,
 };
 
 use crate::buffers::Buffers;
-use crate::chain::{Chain, Chooser};
+use crate::chain::{Chain, Chooser, Choosing};
 use crate::clock::Clock;
 use crate::device::{Gpu, NAME};
 use crate::kv::KvPool;
@@ -142,24 +143,25 @@ impl Executable {
         self.gpu.check()
     }
 
-    /// See [`program::Backend::greedy`].
-    pub(crate) fn greedy(
+    /// See [`program::Backend::greedy`] and [`program::Backend::draw`]; `numbers` are for draws.
+    pub(crate) fn run_alone(
         &mut self,
         input: &PassInput<'_>,
-        count: usize,
-        ahead: usize,
-    ) -> Result<Vec<u32>, BackendError> {
+        (count, ahead): (usize, usize),
+        choosing: Choosing,
+        numbers: &[f32],
+    ) -> Result<Vec<Drawn>, BackendError> {
         check("rows of a pass that goes on by itself", input.rows() as u64, 1)?;
         let units = self.check(&Segment::whole(&self.program), input)?;
         check("passes", 1, count as u64)?;
-        let (position, token) = (input.positions[0], input.tokens[0]);
+        let first = (input.positions[0], input.tokens[0]);
         let pages = input.page_tables[input.sequences[0] as usize].pages.as_slice();
         let limit = (pages.len() * program::PAGE_ROWS).min(self.program.sizes.context);
-        check("positions of the passes", u64::from(position) + count as u64, limit as u64)?;
-        let pool = self.pool.as_mut().expect("pages that were checked come from a pool");
-        if self.chain.as_ref().is_none_or(|chain| !chain.continues(position, token, pages)) {
+        check("positions of the passes", u64::from(first.0) + count as u64, limit as u64)?;
+        let pool = self.pool.as_ref().expect("pages that were checked come from a pool");
+        if self.chain.as_ref().is_none_or(|chain| !chain.continues(choosing, first, pages)) {
             self.words.write_ahead(&self.gpu, &self.buffers, input)?;
-            self.chain = Some(Chain::begin(&self.gpu, &pool.chooser, position, token, pages));
+            self.chain = Some(Chain::begin(&self.gpu, &pool.chooser, choosing, first, pages));
         }
         // Taken out, so that a chain that failed is gone.
         let mut chain = self.chain.take().expect("begun above");
@@ -171,43 +173,64 @@ impl Executable {
         while chain.ready() < count {
             // Each submission is as long as what is under way, so that the device begins soon and then never waits.
             while chain.ahead() < most {
-                let first = chain.position as usize + chain.ahead();
                 let under_way = chain.ahead() - chain.ready();
-                let more = under_way.clamp(1, count).min(most - chain.ahead()).min(limit - first);
-                if more == 0 || !chain.has_room(&pool.chooser, more) {
+                let positions = limit - (chain.position as usize + chain.ahead());
+                let more = under_way.clamp(1, count).min(most - chain.ahead()).min(positions);
+                let more = more.min(chain.room(&self.pool.as_ref().expect("as above").chooser));
+                if more == 0 {
                     break;
                 }
-                pool.kv.fill_rotations(&self.gpu, first + more);
-                let shapes: Vec<Shape> = (first..first + more).map(Shape::single).collect();
-                let kernels = self.gpu.kernels();
-                let recorder = Recorder::new(&self.gpu, &kernels, &pool.units, &units, Some(&pool.chooser), shapes[0]);
-                let descriptor = wgpu::CommandEncoderDescriptor { label: None };
-                let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
-                self.counters += recorder.record(&mut encoder, &shapes, self.clock.as_mut());
-                drop(kernels);
-                if let Some(clock) = &self.clock {
-                    clock.resolve(&mut encoder);
-                }
-                let known = &pages[..(first + more).div_ceil(program::PAGE_ROWS)];
-                chain.submit(&self.gpu, &pool.chooser, encoder, more, known)?;
-                self.counters.submits += 1;
-                if let Some(clock) = &mut self.clock {
-                    clock.read(&self.gpu)?;
-                    for unit in &units {
-                        (0..more).for_each(|_| clock.count(&self.program, *unit, 1));
-                    }
-                }
+                self.submit_ahead(&mut chain, &units, more, pages, numbers)?;
             }
             check("passes to wait for", 1, (chain.ahead() - chain.ready()) as u64)?;
             chain.read(&self.gpu)?;
         }
-        let tokens = chain.take(count);
+        let found = chain.take(count);
         let vocabulary = self.program.sizes.vocabulary as u64;
-        tokens
-            .iter()
-            .try_for_each(|token| check("token of logits that are no numbers", u64::from(*token) + 1, vocabulary))?;
+        found.iter().try_for_each(|found| {
+            check("token of logits that are no numbers", u64::from(found.token) + 1, vocabulary)
+        })?;
         self.chain = Some(chain);
-        Ok(tokens)
+        Ok(found)
+    }
+
+    /// Submits `count` further passes of a chain.
+    fn submit_ahead(
+        &mut self,
+        chain: &mut Chain,
+        units: &[usize],
+        count: usize,
+        pages: &[u32],
+        numbers: &[f32],
+    ) -> Result<(), BackendError> {
+        let pool = self.pool.as_mut().expect("a chain has a pool");
+        let first = chain.position as usize + chain.ahead();
+        pool.kv.fill_rotations(&self.gpu, first + count);
+        let shapes: Vec<Shape> = (first..first + count).map(Shape::single).collect();
+        let kernels = self.gpu.kernels();
+        let chooser = Some((&pool.chooser, chain.choosing));
+        let recorder = Recorder::new(&self.gpu, &kernels, &pool.units, units, chooser, shapes[0]);
+        let descriptor = wgpu::CommandEncoderDescriptor { label: None };
+        let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
+        self.counters += recorder.record(&mut encoder, &shapes, self.clock.as_mut());
+        drop(kernels);
+        if let Some(clock) = &self.clock {
+            clock.resolve(&mut encoder);
+        }
+        let numbers = match chain.choosing {
+            Choosing::Highest => &[],
+            Choosing::Draw(_) => &numbers[chain.ahead()..chain.ahead() + count],
+        };
+        let known = &pages[..(first + count).div_ceil(program::PAGE_ROWS)];
+        chain.submit(&self.gpu, &pool.chooser, encoder, (count, numbers), known)?;
+        self.counters.submits += 1;
+        if let Some(clock) = &mut self.clock {
+            clock.read(&self.gpu)?;
+            for unit in units {
+                (0..count).for_each(|_| clock.count(&self.program, *unit, 1));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn read(&mut self, buffer: Buffer, rows: Range<usize>, into: &mut [f32]) -> Result<(), BackendError> {

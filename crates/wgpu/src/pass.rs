@@ -3,7 +3,7 @@
 use program::{BackendError, PAGE_ROWS, PassInput, Program, RowBucket, Segment};
 
 use crate::buffers::{Buffers, HEADER, SPLITS_MAX, pages_max};
-use crate::chain::Chooser;
+use crate::chain::{Chooser, Choosing};
 use crate::clock::Clock;
 use crate::device::Gpu;
 use crate::executable::Counters;
@@ -11,7 +11,7 @@ use crate::lower::{Dispatch, Grid, UnitDispatches, When};
 use crate::shader::{FEW_ROWS, Kernels};
 use program::input_check::check;
 
-/// Positions of a row that one workgroup attends to before they are split; `argmax.wgsl` counts alike.
+/// Positions of a row that one workgroup attends to before they are split; `next_pass.wgsl` counts alike.
 const SPLIT_POSITIONS: usize = 256;
 
 /// How a pass runs.
@@ -158,7 +158,7 @@ pub(crate) struct Recorder<'a> {
     /// Indices among `units`.
     chosen: &'a [usize],
     /// With it, each pass chooses the token of the next.
-    chooser: Option<&'a Chooser>,
+    chooser: Option<(&'a Chooser, Choosing)>,
 }
 
 impl<'a> Recorder<'a> {
@@ -168,7 +168,7 @@ impl<'a> Recorder<'a> {
         kernels: &'a Kernels,
         units: &'a [UnitDispatches],
         chosen: &'a [usize],
-        chooser: Option<&'a Chooser>,
+        chooser: Option<(&'a Chooser, Choosing)>,
         shape: Shape,
     ) -> Recorder<'a> {
         let recorder = Recorder { gpu, kernels, units, chosen, chooser };
@@ -203,8 +203,8 @@ impl<'a> Recorder<'a> {
                 counters.dispatches += 1;
                 counters.layer_dispatches += u64::from(unit > 0 && unit + 1 < self.units.len());
             }
-            if let Some(chooser) = self.chooser {
-                chooser.record(self.gpu, self.kernels, &mut pass);
+            if let Some((chooser, choosing)) = self.chooser {
+                chooser.record(self.gpu, self.kernels, choosing, &mut pass);
                 if let Some(clock) = &mut clock {
                     clock.stamp(&mut pass, "choose");
                 }

@@ -79,6 +79,8 @@ pub(crate) const ATTENTION_ROWS_SPLIT: &[Binding] = &[Read, Read, Read, Read, Re
 pub(crate) const ATTENTION_MERGE: &[Binding] = &[Read, Absent, Absent, Absent, Absent, ReadWrite, ReadWrite, ReadWrite];
 pub(crate) const ATTENTION_TILES: &[Binding] = &[Read, Read, Read, Read, Read, ReadWrite, Read];
 pub(crate) const ARGMAX: &[Binding] = &[ReadWrite, Read, ReadWrite, ReadWrite];
+pub(crate) const TOP: &[Binding] = &[Absent, Read, ReadWrite];
+pub(crate) const DRAW: &[Binding] = &[ReadWrite, Read, Read, ReadWrite, ReadWrite, Read];
 pub(crate) const READ_RATE: &[Binding] = &[Read, ReadWrite];
 pub(crate) const ADD_NORMED: &[Binding] = &[Read, Read, ReadWrite];
 
@@ -104,6 +106,7 @@ files!(
     "attention_rows.wgsl",
     "attention_tiles.wgsl",
     "common.wgsl",
+    "draw.wgsl",
     "embed.wgsl",
     "encode.wgsl",
     "finish_head.wgsl",
@@ -138,6 +141,7 @@ files!(
     "matvec.wgsl",
     "matvec_codes.wgsl",
     "matvec_values.wgsl",
+    "next_pass.wgsl",
     "one_matrix.wgsl",
     "outputs.wgsl",
     "own_codes.wgsl",
@@ -146,12 +150,14 @@ files!(
     "prepare.wgsl",
     "put.wgsl",
     "quantised.wgsl",
+    "ranked.wgsl",
     "read_rate.wgsl",
     "rope_store.wgsl",
     "store_codes.wgsl",
     "store_halves.wgsl",
     "tile_codes.wgsl",
     "tile_halves.wgsl",
+    "top.wgsl",
 );
 
 fn file(name: &str) -> &'static str {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use metallic_wgpu::{Choice, Counters, GpuBackend, Variants, devices};
 use models::Model;
 use program::{
-    Backend, BackendError, Buffer, ExecutableId, KvFormat, KvPlan, PageTable, PassInput, RowBucket, Segment,
-    TensorBytes, TensorIndex,
+    Backend, BackendError, Buffer, Draw, Drawn, ExecutableId, KvFormat, KvPlan, PageTable, PassInput, RowBucket,
+    Segment, TensorBytes, TensorIndex,
 };
 use testkit::TinyModel;
 
@@ -82,6 +82,52 @@ fn a_token_is_one_submission_of_at_most_six_dispatches_a_layer() {
         let mut logits = vec![f32::NAN; model.program.sizes.vocabulary];
         backend.read(id, Buffer::Logits, 0..1, &mut logits).unwrap();
         assert!(logits.iter().all(|logit| logit.is_finite()), "what was counted was computed");
+    }
+}
+
+#[test]
+fn draws_record_the_highest_logits_and_go_on_with_one_of_them() {
+    let model = qwen2();
+    let vocabulary = model.program.sizes.vocabulary;
+    for mut backend in backends() {
+        let id = loaded(&mut backend, &model);
+        let draw = Draw { top_k: 5, top_p: 0.9, min_p: 0.01, temperature: 0.7 };
+        let page_tables = [PageTable { pages: vec![0, 1] }];
+        let first = |token: &'static [u32]| PassInput {
+            tokens: token,
+            positions: &[0],
+            sequences: &[0],
+            page_tables: &page_tables,
+            logit_rows: &[0],
+        };
+        backend.take_counters();
+        let numbers = [0.0, 0.5, 0.999, 0.3, 0.7];
+        let found = backend.draw(id, &first(&[3]), 5, 0, (draw, &numbers)).unwrap().unwrap();
+        let Counters { passes, submits, .. } = backend.take_counters();
+        assert_eq!((found.len(), passes), (5, 5));
+        assert!(submits < passes, "{submits} submissions of {passes} passes");
+        assert_eq!(found[0].token, found[0].candidates[0].0, "the number 0 draws the first");
+        let mut token = 3;
+        for (position, Drawn { token: drawn, candidates }) in (0_u32..).zip(&found) {
+            let input = PassInput { tokens: &[token], positions: &[position], ..first(&[0]) };
+            backend.submit(id, &Segment::whole(&model.program), &input).unwrap();
+            let mut logits = vec![0.0; vocabulary];
+            backend.read(id, Buffer::Logits, 0..1, &mut logits).unwrap();
+            let mut ranked: Vec<(u32, f32)> = (0..).zip(logits).collect();
+            ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            assert_eq!(candidates, &ranked[..5], "position {position}");
+            assert!(candidates.iter().any(|(token, _)| token == drawn));
+            token = *drawn;
+        }
+        let none = Draw { top_k: 0, ..draw };
+        assert!(matches!(
+            backend.draw(id, &first(&[3]), 1, 0, (none, &numbers)),
+            Err(BackendError::InvalidPass { .. })
+        ));
+        assert!(matches!(
+            backend.draw(id, &first(&[3]), 5, 1, (draw, &numbers)),
+            Err(BackendError::InvalidPass { .. })
+        ));
     }
 }
 

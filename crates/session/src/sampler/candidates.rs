@@ -106,6 +106,14 @@ impl Candidates {
         self.sort_first(count);
     }
 
+    /// These tokens, which are in order.
+    pub(super) fn fill_ranked(&mut self, ranked: &[(u32, f32)]) {
+        self.items.clear();
+        let usable = ranked.iter().filter(|(_, logit)| *logit > f32::NEG_INFINITY);
+        self.items.extend(usable.map(|&(id, logit)| Candidate { id, logit, probability: 0.0 }));
+        self.sorted = self.items.len();
+    }
+
     fn keep_top(&mut self, count: usize) {
         if count < self.items.len() {
             self.items.select_nth_unstable_by(count, Candidate::rank);

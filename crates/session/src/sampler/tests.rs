@@ -348,3 +348,60 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// What a device finds, put into order here, comes to the tokens of the whole vocabulary.
+    #[test]
+    fn likely_tokens_alone_give_the_same_draws(
+        logits in prop::collection::vec(prop_oneof![-8.0_f32..8.0, Just(0.0), Just(-0.0), Just(f32::NEG_INFINITY)], 1..300),
+        top_k in 1_i32..=64,
+        seed in any::<u64>(),
+    ) {
+        prop_assume!(logits.iter().any(|logit| *logit > f32::NEG_INFINITY));
+        let config = SamplerConfig { top_k, ..SamplerConfig::llama_cpp_defaults() };
+        let mut whole = sampler(config.clone(), &logits, seed);
+        let mut few = sampler(config, &logits, seed);
+        let mut ranked: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        ranked.truncate(top_k as usize);
+        let (draw, numbers) = few.draws(5).unwrap();
+        prop_assert_eq!((draw.top_k, numbers.len()), (top_k as usize, 5));
+        for number in numbers {
+            prop_assert!((0.0..=1.0).contains(&number));
+            prop_assert_eq!(whole.sample(&logits).unwrap(), few.sample_among(&ranked).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_device_draws_only_for_samplers_whose_choice_lies_in_a_few_logits() {
+    let logits = noise(100);
+    let defaults = SamplerConfig::llama_cpp_defaults();
+    assert!(sampler(defaults.clone(), &logits, 1).draws(1).is_some());
+    let others = [
+        SamplerConfig { top_k: 0, ..defaults.clone() },
+        SamplerConfig { top_k: 65, ..defaults.clone() },
+        SamplerConfig { temperature: 0.0, ..defaults.clone() },
+        SamplerConfig { typical_p: 0.9, ..defaults.clone() },
+        SamplerConfig { top_n_sigma: 1.0, ..defaults.clone() },
+        SamplerConfig { xtc_probability: 0.5, ..defaults.clone() },
+        SamplerConfig { dynatemp_range: 0.5, ..defaults.clone() },
+        SamplerConfig { repeat_penalty: 1.1, ..defaults.clone() },
+        SamplerConfig { dry_multiplier: 0.8, ..defaults.clone() },
+        SamplerConfig { logit_bias: vec![(0, 0.0)], ..defaults.clone() },
+        SamplerConfig { mirostat: Mirostat::V2 { tau: 5.0, eta: 0.1 }, ..defaults },
+    ];
+    for config in others {
+        assert!(sampler(config.clone(), &logits, 1).draws(1).is_none(), "{config:?}");
+    }
+}
+
+#[test]
+fn candidates_that_are_no_numbers_are_refused_like_logits() {
+    let mut sampler = sampler(SamplerConfig::llama_cpp_defaults(), &[0.0; 4], 1);
+    for (candidates, token) in [([(2, f32::NAN), (0, 1.0)], 2), ([(3, f32::INFINITY), (0, 1.0)], 3)] {
+        let refused = sampler.sample_among(&candidates);
+        assert!(matches!(refused, Err(SamplerError::BadLogit { token: found, .. }) if found == token), "{refused:?}");
+    }
+    assert_eq!(sampler.sample_among(&[(1, f32::NEG_INFINITY)]), Err(SamplerError::NothingLeft));
+}

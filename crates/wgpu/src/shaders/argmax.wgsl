@@ -2,20 +2,14 @@
 // second finds the largest of these, makes it the next pass's token and moves the pass on by one position. Of equal
 // logits the first wins.
 //
-// Constants: LAST (the second dispatch), VOCABULARY, ROWS_MAX.
+// Constants: LAST (the second dispatch), VOCABULARY.
 
-@group(0) @binding(0) var<storage, read_write> pass_input: array<u32>;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
 // For each share its largest logit and the token, as bits.
 @group(0) @binding(2) var<storage, read_write> best: array<vec2<u32>>;
-// Tokens chosen so far: how many, then the tokens.
-@group(0) @binding(3) var<storage, read_write> chosen: array<u32>;
 
 const THREADS: u32 = 256u;
 const SHARES: u32 = 64u;
-const HEADER: u32 = 4u;
-const SPLIT_POSITIONS: u32 = 256u;
-const SPLITS_MAX: u32 = 32u;
 
 var<workgroup> values: array<f32, THREADS>;
 var<workgroup> tokens: array<u32, THREADS>;
@@ -65,12 +59,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         best[workgroup.x] = vec2<u32>(bitcast<u32>(values[0]), tokens[0]);
         return;
     }
-    let position = pass_input[HEADER + ROWS_MAX] + 1u;
-    pass_input[HEADER] = tokens[0];
-    pass_input[HEADER + ROWS_MAX] = position;
-    // As the host counts splits.
-    pass_input[2] = clamp((position + SPLIT_POSITIONS) / SPLIT_POSITIONS, 1u, SPLITS_MAX);
-    let count = chosen[0];
+    let count = go_on_with(tokens[0]);
     chosen[1u + count] = tokens[0];
-    chosen[0] = count + 1u;
 }
