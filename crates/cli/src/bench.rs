@@ -234,8 +234,8 @@ impl Report {
             "n_gen": args.n_gen,
             "n_depth": args.n_depth,
             "repetitions": args.repetitions,
-            "ledger": ledger_json(&self.decode_ledger),
-            "prefill_ledger": ledger_json(&self.prefill_ledger),
+            "ledger": ledger_json(&self.decode_ledger, self.read_gb_s),
+            "prefill_ledger": ledger_json(&self.prefill_ledger, self.read_gb_s),
         })
     }
 
@@ -271,7 +271,7 @@ impl Report {
         }
         for (what, ledger) in [("decode", &self.decode_ledger), ("prefill", &self.prefill_ledger)] {
             if !ledger.is_empty() {
-                text += &format!("\n\n{what}, by step\n{}", ledger_table(ledger));
+                text += &format!("\n\n{what}, by step\n{}", ledger_table(ledger, self.read_gb_s));
             }
         }
         text + "\n"
@@ -287,7 +287,7 @@ fn total_seconds(ledger: &[LedgerRow]) -> f64 {
     ledger.iter().map(|row| row.seconds).sum()
 }
 
-fn ledger_json(ledger: &[LedgerRow]) -> Value {
+fn ledger_json(ledger: &[LedgerRow], read_gb_s: f64) -> Value {
     let total = total_seconds(ledger);
     let row = |row: &LedgerRow| {
         json!({
@@ -297,6 +297,7 @@ fn ledger_json(ledger: &[LedgerRow]) -> Value {
             "multiply_adds": row.multiply_adds,
             "seconds": row.seconds,
             "gb_s": giga(row.weight_bytes, row.seconds),
+            "read_share": giga(row.weight_bytes, row.seconds) / read_gb_s,
             "gflop_s": giga(2 * row.multiply_adds, row.seconds),
             "share": if total > 0.0 { row.seconds / total } else { 0.0 },
         })
@@ -304,18 +305,20 @@ fn ledger_json(ledger: &[LedgerRow]) -> Value {
     ledger.iter().map(row).collect()
 }
 
-fn ledger_table(ledger: &[LedgerRow]) -> String {
+/// Each step with its share of the time, and its rate as a share of what the memory gives.
+fn ledger_table(ledger: &[LedgerRow], read_gb_s: f64) -> String {
     let total = total_seconds(ledger);
-    let mut steps = table(&["step", "calls", "weights", "time", "GB/s", "GFLOP/s", "share"]);
+    let mut steps = table(&["step", "calls", "weights", "time", "share", "GB/s", "of reads", "GFLOP/s"]);
     for row in ledger {
         steps.add_row([
             row.step.to_owned(),
             row.calls.to_string(),
             format!("{:.1} MB", row.weight_bytes as f64 / 1e6),
             format!("{:.1} ms", row.seconds * 1e3),
-            format!("{:.1}", giga(row.weight_bytes, row.seconds)),
-            format!("{:.1}", giga(2 * row.multiply_adds, row.seconds)),
             format!("{:.1} %", if total > 0.0 { 100.0 * row.seconds / total } else { 0.0 }),
+            format!("{:.1}", giga(row.weight_bytes, row.seconds)),
+            format!("{:.0} %", 100.0 * giga(row.weight_bytes, row.seconds) / read_gb_s),
+            format!("{:.1}", giga(2 * row.multiply_adds, row.seconds)),
         ]);
     }
     steps.to_string()

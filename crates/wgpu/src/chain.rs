@@ -11,9 +11,12 @@ use crate::device::{Gpu, lost};
 use crate::kv::KvPool;
 use crate::shader::{ARGMAX, DRAW, KernelId, Kernels, Source, TOP};
 
-/// Workgroups that look for the largest logit, and for the largest ones; `SHARES` of the shaders.
+/// Workgroups that look for the largest logit; `SHARES` of `argmax.wgsl`.
 const SHARES: u32 = 64;
-const TOP_SHARES: u32 = 128;
+
+/// Tokens among which a workgroup looks for the first ones, and such workgroups at most; `SHARES` of `ranked.wgsl`.
+const SHARE_TOKENS: usize = 2048;
+const TOP_SHARES_MAX: usize = 128;
 
 /// Words of a record of `draw.wgsl`, and how many records there are: as many passes can be in one submission.
 const RECORD_WORDS: usize = 2 + 2 * DRAW_TOKENS_MAX;
@@ -52,7 +55,7 @@ impl Chooser {
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let capacity = kv.page_count * program::PAGE_ROWS + 1;
         let chosen = gpu.buffer("chosen tokens", 4 * (capacity as u64 + 1), usage)?;
-        let best_bytes = 8 * u64::from(TOP_SHARES) * DRAW_TOKENS_MAX as u64;
+        let best_bytes = 8 * (TOP_SHARES_MAX * DRAW_TOKENS_MAX) as u64;
         let best = gpu.buffer("largest logits", best_bytes, usage)?;
         let records = gpu.buffer("drawn tokens", 4 * (RECORDS * RECORD_WORDS) as u64, usage)?;
         let numbers = gpu.buffer("numbers to draw with", 4 * RECORDS as u64, usage)?;
@@ -68,11 +71,15 @@ impl Chooser {
         let (pass, logits) = (&buffers.pass, &buffers.logits);
         let highest = [(false, SHARES), (true, 1)]
             .map(|(last, groups)| kernel(argmax(last), &[pass, logits, &best, &chosen], groups));
-        let top = Source::new("top", TOP, &["ranked.wgsl", "top.wgsl"]);
+        let shares = program.sizes.vocabulary.div_ceil(SHARE_TOKENS).clamp(1, TOP_SHARES_MAX);
+        let top = Source::new("top", TOP, &["ranked.wgsl", "top.wgsl"]).count("SHARES", shares);
         let files = ["next_pass.wgsl", "ranked.wgsl", "draw.wgsl"];
-        let join = Source::new("draw", DRAW, &files).count("RECORDS", RECORDS).count("ROWS_MAX", rows_max);
+        let join = Source::new("draw", DRAW, &files)
+            .count("SHARES", shares)
+            .count("RECORDS", RECORDS)
+            .count("ROWS_MAX", rows_max);
         let draw = [
-            kernel(top, &[logits, &best], TOP_SHARES),
+            kernel(top, &[logits, &best], shares as u32),
             kernel(join, &[pass, logits, &best, &chosen, &records, &numbers], 1),
         ];
         Ok(Chooser { highest, draw, chosen, capacity, records, numbers })

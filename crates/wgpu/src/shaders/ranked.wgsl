@@ -1,7 +1,7 @@
 // Tokens in the order of their logits, highest first, of equals the lower token first. Logits are compared as integers
 // that are in the same order; one that is no number counts as the highest, so that the host gets to see it.
 //
-// Constant: VOCABULARY.
+// Constants: VOCABULARY, SHARES (of it, at most as many as THREADS).
 
 // Also what a draw needs; see program::Draw.
 struct Params {
@@ -20,7 +20,6 @@ var<immediate> params: Params;
 
 const NONE: u32 = 0xffffffffu;
 const THREADS: u32 = 256u;
-const SHARES: u32 = 128u;
 // As many as the host allows for `top_k`.
 const TOP_MAX: u32 = 64u;
 
