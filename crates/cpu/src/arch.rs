@@ -5,6 +5,8 @@
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "every line of an Isa method is an intrinsic under the trait's contract")]
 
+use tensor::format::Half;
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -38,6 +40,10 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     const TILE_GROUPS: usize;
 
     unsafe fn splat(self, value: f32) -> Self::F32;
+    /// The f16 of these bits, everywhere.
+    unsafe fn splat_f16(self, bits: u16) -> Self::F32 {
+        self.splat(Half(bits.to_le_bytes()).to_f32())
+    }
     unsafe fn load(self, from: *const f32) -> Self::F32;
     unsafe fn store(self, to: *mut f32, value: Self::F32);
     unsafe fn load_f16(self, from: *const u16) -> Self::F32;

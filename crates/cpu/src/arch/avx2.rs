@@ -60,6 +60,10 @@ unsafe impl Isa for Avx2 {
         [_mm256_set1_ps(value); 2]
     }
     #[inline(always)]
+    unsafe fn splat_f16(self, bits: u16) -> Pair<__m256> {
+        [_mm256_cvtph_ps(_mm_set1_epi16(bits.cast_signed())); 2]
+    }
+    #[inline(always)]
     unsafe fn load(self, from: *const f32) -> Pair<__m256> {
         [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))]
     }

@@ -45,6 +45,10 @@ unsafe impl Isa for Avx512 {
         _mm512_set1_ps(value)
     }
     #[inline(always)]
+    unsafe fn splat_f16(self, bits: u16) -> __m512 {
+        _mm512_cvtph_ps(_mm256_set1_epi16(bits.cast_signed()))
+    }
+    #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m512 {
         _mm512_loadu_ps(from)
     }

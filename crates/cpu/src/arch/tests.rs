@@ -97,6 +97,7 @@ unsafe fn operations<I: Isa>(isa: I, input: &Input) -> Results {
     let finite = isa.load(input.finite.as_ptr());
     let mut results = vec![
         ("splat", stored(isa, isa.splat(input.finite[0]))),
+        ("splat_f16", stored(isa, isa.splat_f16(input.halves[0]))),
         ("load_f16", stored(isa, isa.load_f16(input.halves.as_ptr()))),
         ("store_f16", stored_f16(isa, isa.load(input.near_halves.as_ptr()))),
         ("load_bf16", stored(isa, isa.load_bf16(input.halves.as_ptr()))),
@@ -221,6 +222,7 @@ fn expected(input: &Input, fused: bool) -> Results {
     let larger = |x, y| if x > y { x } else { y };
     let mut results = vec![
         ("splat", [input.finite[0]; 16]),
+        ("splat_f16", [f16::from_bits(input.halves[0]).to_f32_const(); 16]),
         ("load_f16", input.halves.map(|bits| f16::from_bits(bits).to_f32_const())),
         ("store_f16", input.near_halves.map(|value| f16::from_f32_const(value).to_f32_const())),
         ("load_bf16", input.halves.map(|bits| bf16::from_bits(bits).to_f32_const())),

@@ -77,7 +77,7 @@ unsafe fn split<I: Isa, const BITS: u32>(isa: I, numbers: I::F32) -> [I::F32; 2]
 unsafe impl Decode for BlockQ8_0 {
     #[inline(always)]
     unsafe fn decode_with<I: Isa>(isa: I, block: &Self, out: *mut f32) {
-        let d = isa.splat(block.d.to_f32());
+        let d = isa.splat_f16(u16::from_le_bytes(block.d.0));
         for at in [0, 16] {
             isa.store(out.add(at), isa.mul(isa.load_i8(block.codes.as_ptr().add(at)), d));
         }
