@@ -143,10 +143,10 @@ pub(crate) struct LoadArgs {
     /// How keys and values are stored; q8_0 needs 53 % of f16's memory [default: f16, on the reference f32].
     #[arg(long, value_enum, value_name = "TYPE")]
     pub(crate) cache_type: Option<CacheType>,
-    /// Rows of a prefill pass.
-    #[arg(short, long, value_name = "ROWS", default_value = "512",
+    /// Rows of a prefill pass [default: 512, up to 2048 on a GPU with memory of its own].
+    #[arg(short, long, value_name = "ROWS",
           value_parser = clap::value_parser!(u32).range(1..=ROWS_MAX))]
-    pub(crate) batch_size: u32,
+    pub(crate) batch_size: Option<u32>,
     /// Use these pre-tokenizer rules instead of the file's.
     #[arg(long, value_name = "NAME")]
     pub(crate) pre: Option<String>,

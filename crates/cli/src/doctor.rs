@@ -30,6 +30,7 @@ fn to_json(inventory: &Inventory) -> Value {
             "features": {
                 "integer_dot": gpu.integer_dot,
                 "matrix_units": gpu.matrix_units,
+                "unified_memory": gpu.unified,
                 "timestamps": gpu.timestamps,
             },
             "limits": {
@@ -100,6 +101,7 @@ fn features(gpu: &GpuInfo) -> String {
     [
         word(gpu.integer_dot, "integer dot products"),
         word(gpu.matrix_units, "matrix units"),
+        word(gpu.unified, "unified memory"),
         word(gpu.timestamps, "timestamps"),
     ]
     .join(", ")

@@ -77,7 +77,7 @@ pub(crate) fn load_options(args: &LoadArgs, context: Option<usize>) -> anyhow::R
         context,
         kv_format: args.cache_type.map(CacheType::format),
         memory_bytes: args.memory.map(|mib| mib << 20),
-        rows: args.batch_size as usize,
+        rows: args.batch_size.map(|rows| rows as usize),
         pre_tokenizer: args.pre.clone(),
         ..LoadOptions::new()
     })

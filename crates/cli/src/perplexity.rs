@@ -16,7 +16,7 @@ pub(crate) fn perplexity(args: &PerplexityArgs, out: &Output) -> anyhow::Result<
     let text = read_text(&args.text_file)?;
     let chunk = args.ctx_size as usize;
     let load = options::load_options(&args.load, Some(chunk))?;
-    let load = LoadOptions { rows: load.rows.max(chunk), logit_rows: LOGIT_ROWS, ..load };
+    let load = LoadOptions { rows: load.rows.max(Some(chunk)), logit_rows: LOGIT_ROWS, ..load };
     let mut loaded = options::load(&args.file, &load, out)?;
     let mut progress = Progress::of_items(out);
     let measured = metallic::perplexity::perplexity(&mut loaded.model, &text, chunk, &mut |done, total, so_far| {

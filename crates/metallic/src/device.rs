@@ -272,6 +272,7 @@ mod tests {
             binding_bytes: 1 << 27,
             buffer_bytes: 1 << 31,
             memory_bytes: Some(1 << 34),
+            unified: false,
             missing,
         }
     }

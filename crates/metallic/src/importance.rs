@@ -65,6 +65,7 @@ pub fn collect(
         context: Some(chunk),
         kv_format: options.device.kv_format(),
         rows: chunk,
+        rows_least: chunk,
         logit_rows: 1,
         budget_bytes: available_bytes().unwrap_or(u64::MAX),
     };

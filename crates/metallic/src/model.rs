@@ -9,10 +9,14 @@ use session::{Engine, EngineConfig, Sequence, SessionError, WeightSource};
 use text::Tokenizer;
 
 use crate::chat::Chat;
-use crate::device::{self, Device, Opened, Placement};
+use crate::device::{self, Device, GpuKind, Opened, Placement};
 use crate::generate::{GenerateOptions, Generation};
 use crate::prompt::{ChatFormat, Prompt, TemplateOrigin};
 use crate::{Error, chat};
+
+/// Rows of a prefill pass, and at most on a GPU with memory of its own, which computes that many in a moment.
+const ROWS: usize = 512;
+const ROWS_ON_GPU: usize = 2048;
 
 /// How to load a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +34,8 @@ pub struct LoadOptions {
     /// Bytes that weights, keys and values and scratch may take; `None` takes what the system says is available, or the
     /// memory of a GPU that has its own.
     pub memory_bytes: Option<u64>,
-    /// Rows of a prefill pass.
-    pub rows: usize,
+    /// Rows of a prefill pass; `None` takes 512, and up to 2048 on a GPU with memory of its own, as far as that allows.
+    pub rows: Option<usize>,
     /// Rows of a pass that may want logits.
     pub logit_rows: usize,
     /// Replaces the file's `tokenizer.ggml.pre`.
@@ -41,7 +45,7 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// The CPU with all its cores, the model's own context, passes of 512 rows.
+    /// The CPU with all its cores, the model's own context, passes as large as the device likes them.
     #[expect(clippy::new_without_default, reason = "settings are spelled out, never defaulted by accident")]
     pub fn new() -> LoadOptions {
         LoadOptions {
@@ -50,7 +54,7 @@ impl LoadOptions {
             context: None,
             kv_format: None,
             memory_bytes: None,
-            rows: 512,
+            rows: None,
             logit_rows: 8,
             pre_tokenizer: None,
             chat_template: None,
@@ -161,10 +165,13 @@ fn load_engine(
     progress: &mut dyn FnMut(LoadStage),
 ) -> Result<(Engine, Placement), Error> {
     let mut on = |opened: &Opened| {
+        let kind = opened.placement.gpu.as_ref().map(|gpu| gpu.kind);
+        let own_memory = matches!(kind, Some(GpuKind::Discrete | GpuKind::Virtual));
         let config = EngineConfig {
             context: options.context,
             kv_format: options.kv_format.unwrap_or_else(|| options.device.kv_format()),
-            rows: options.rows,
+            rows: options.rows.unwrap_or(if own_memory { ROWS_ON_GPU } else { ROWS }),
+            rows_least: options.rows.unwrap_or(ROWS),
             logit_rows: options.logit_rows,
             budget_bytes: options.memory_bytes.unwrap_or_else(|| opened.budget_bytes()),
         };

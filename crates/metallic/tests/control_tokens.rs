@@ -6,7 +6,7 @@ use metallic::{LoadOptions, Message, Model, Prompt};
 
 fn storyteller() -> Model {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/storyteller/metallic-storyteller-Q8_0.gguf");
-    let options = LoadOptions { context: Some(256), threads: Some(1), rows: 64, ..LoadOptions::new() };
+    let options = LoadOptions { context: Some(256), threads: Some(1), rows: Some(64), ..LoadOptions::new() };
     Model::load(metallic::gguf::GgufFile::open(path).unwrap(), &options, &mut |_| {}).unwrap()
 }
 

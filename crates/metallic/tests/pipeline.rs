@@ -9,7 +9,7 @@ use metallic::{Device, Event, FinishReason, GenerateOptions, LoadOptions, Messag
 use testkit::{TinyFormats, TinyModel};
 
 fn load(file: GgufFile, device: Device, rows: usize) -> Model {
-    let options = LoadOptions { device, rows, threads: Some(2), ..LoadOptions::new() };
+    let options = LoadOptions { device, rows: Some(rows), threads: Some(2), ..LoadOptions::new() };
     Model::load(file, &options, &mut |_| {}).unwrap()
 }
 

@@ -394,7 +394,7 @@ fn threads_and_chunks_change_no_bit_of_a_real_model() {
         let tokens = &long_prompt(real)[..200];
         let expected = bits(&mut load(real, &LoadOptions { threads: Some(1), ..options() }), tokens);
         for (threads, rows) in [(2, 512), (2, 64), (1, 7), (3, 65)] {
-            let mut model = load(real, &LoadOptions { threads: Some(threads), rows, ..options() });
+            let mut model = load(real, &LoadOptions { threads: Some(threads), rows: Some(rows), ..options() });
             let same = bits(&mut model, tokens) == expected;
             assert!(same, "{}: {threads} threads, chunks of {rows}", real.file);
         }

@@ -198,7 +198,7 @@ fn a_seed_repeats_an_answer_and_another_seed_gives_another() {
     let first = answer(&mut model, &prompt, &options(1));
     assert_ne!(first, answer(&mut model, &prompt, &options(2)));
     assert_eq!(first, answer(&mut model, &prompt, &options(1)));
-    let mut alone = load(&LoadOptions { threads: Some(1), rows: 3, ..LoadOptions::new() });
+    let mut alone = load(&LoadOptions { threads: Some(1), rows: Some(3), ..LoadOptions::new() });
     assert_eq!(first, answer(&mut alone, &prompt, &options(1)), "one thread, chunks of three");
 }
 
@@ -221,12 +221,12 @@ fn a_prompt_longer_than_the_context_is_refused_with_figures() {
 
 #[test]
 fn a_generation_dropped_in_its_prefill_leaves_the_model_usable() {
-    let mut model = load(&LoadOptions { rows: 8, threads: Some(2), ..LoadOptions::new() });
+    let mut model = load(&LoadOptions { rows: Some(8), threads: Some(2), ..LoadOptions::new() });
     let long: Vec<u32> = (0..40).map(|index| 300 + 7 * index).collect();
     let options = GenerateOptions { tokens_max: Some(20), ..GenerateOptions::greedy() };
     let expected = answer(&mut model, &Prompt::Tokens(&long), &options);
 
-    let mut fresh = load(&LoadOptions { rows: 8, threads: Some(2), ..LoadOptions::new() });
+    let mut fresh = load(&LoadOptions { rows: Some(8), threads: Some(2), ..LoadOptions::new() });
     let mut generation = fresh.generate(&Prompt::Tokens(&long), &options).unwrap();
     assert_eq!(generation.next().unwrap().unwrap(), Event::Prefill { done: 8, total: 40 });
     assert_eq!(generation.next().unwrap().unwrap(), Event::Prefill { done: 16, total: 40 });

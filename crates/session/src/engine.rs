@@ -9,7 +9,7 @@ use program::{
 
 use crate::SessionError;
 use crate::pages::PagePool;
-use crate::residency::{Plan, PlanRequest, plan};
+use crate::residency::{Plan, PlanRequest, bucket_within, plan};
 
 /// Where the engine's weights come from.
 pub trait WeightSource {
@@ -29,6 +29,9 @@ pub struct EngineConfig {
     pub kv_format: KvFormat,
     /// Rows of a prefill pass.
     pub rows: usize,
+    /// Rows that it may come down to, by halves, as long as activations take more than a quarter of the memory that weights
+    /// leave; as many as `rows` where it may not.
+    pub rows_least: usize,
     /// Rows of a pass that may want logits.
     pub logit_rows: usize,
     /// Bytes that weights, pages and scratch may take in all.
@@ -98,7 +101,10 @@ impl Engine {
         config: EngineConfig,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Engine, SessionError> {
-        let bucket = RowBucket { rows: config.rows.max(1), logit_rows: config.logit_rows.max(1) };
+        let weight_bytes = program.tensors.iter().map(|tensor| backend.resident_bytes(tensor)).sum();
+        let logit_rows = config.logit_rows.max(1);
+        let left = config.budget_bytes.saturating_sub(weight_bytes);
+        let bucket = bucket_within(&program, (config.rows, config.rows_least), logit_rows, left / 4);
         let kv_plan = |pages| KvPlan { pages, format: config.kv_format };
         // Before the plan: what cannot be stored at all should not be called too large.
         kv_plan(0).check(&program, backend.capabilities())?;
@@ -108,7 +114,7 @@ impl Engine {
                 context: config.context,
                 kv_format: config.kv_format,
                 rows: bucket,
-                weight_bytes: program.tensors.iter().map(|tensor| backend.resident_bytes(tensor)).sum(),
+                weight_bytes,
                 budget_bytes: config.budget_bytes,
             },
         )?;

@@ -78,10 +78,45 @@ pub fn plan(program: &Program, request: &PlanRequest) -> Result<Plan, SessionErr
     Ok(Plan { context, kv_format: request.kv_format, weight_bytes, kv_bytes, scratch_bytes })
 }
 
+/// Rows of a pass: `most`, halved down to `least` as long as activations take more than `bytes`.
+pub(crate) fn bucket_within(
+    program: &Program,
+    (most, least): (usize, usize),
+    logit_rows: usize,
+    bytes: u64,
+) -> RowBucket {
+    let fits = |rows| scratch_bytes(program, RowBucket { rows, logit_rows }) <= bytes;
+    RowBucket { rows: halved_until(fits, (most.max(1), least.max(1))), logit_rows }
+}
+
+fn halved_until(fits: impl Fn(usize) -> bool, (most, least): (usize, usize)) -> usize {
+    let mut rows = most;
+    while rows / 2 >= least && !fits(rows) {
+        rows /= 2;
+    }
+    rows
+}
+
 /// Bytes of every activation buffer for `rows`, plus the widest input in f32 and quantised form.
 fn scratch_bytes(program: &Program, rows: RowBucket) -> u64 {
     let sizes = program.sizes;
     let row = 2 * sizes.hidden + sizes.qkv + sizes.attention + sizes.gated + 3 * sizes.gated.max(sizes.hidden);
     let logit_row = sizes.hidden + sizes.vocabulary;
     4 * (rows.rows as u64 * row as u64 + rows.logit_rows as u64 * logit_row as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_shrink_by_halves_to_what_fits_and_not_below_the_least() {
+        let rows = |limits, fitting: usize| halved_until(|rows| rows <= fitting, limits);
+        assert_eq!(rows((2048, 512), 2048), 2048);
+        assert_eq!(rows((2048, 512), 2047), 1024);
+        assert_eq!(rows((2048, 512), 600), 512);
+        assert_eq!(rows((2048, 512), 0), 512);
+        assert_eq!(rows((700, 700), 0), 700);
+        assert_eq!(rows((1, 1), 0), 1);
+    }
 }
