@@ -12,7 +12,7 @@ mod clock;
 #[expect(unsafe_code, reason = "wgpu asks for a promise before it opens experimental features")]
 mod device;
 mod executable;
-#[expect(unsafe_code, reason = "asks Vulkan what wgpu does not tell")]
+#[cfg_attr(not(target_vendor = "apple"), expect(unsafe_code, reason = "asks Vulkan what wgpu does not tell"))]
 mod heaps;
 mod kv;
 mod lower;

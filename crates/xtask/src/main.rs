@@ -15,7 +15,8 @@ const USAGE: &str = "\
 usage: cargo xtask check [--real] [--gpu] [--no-tests]
        cargo xtask fuzz SECONDS
 
-  check        formatting, lints, dependencies, fuzz targets for some seconds, tests (which hold the tidy rules)
+  check        formatting, lints here and for AArch64 and macOS, dependencies, fuzz targets for some seconds, tests (which
+               hold the tidy rules)
   --real       also fetch the real models and run the tests that need them
   --gpu        also every GPU kernel in every shape, and real models on a GPU: many minutes in software
   --no-tests   leave `cargo test --workspace` out, for a caller that has just run it
@@ -23,6 +24,20 @@ usage: cargo xtask check [--real] [--gpu] [--no-tests]
 
 /// How long `check` runs each fuzz target.
 const CHECK_FUZZ_SECONDS: u32 = 5;
+
+/// What is linted for processors and systems that this machine may not be, without a linker or a C compiler for them. On
+/// Linux only the crates with code for one processor and those around them: the others are the same code as on x86-64.
+const OTHER_TARGETS: &[(&str, &[&str])] = &[
+    (
+        "aarch64-unknown-linux-gnu",
+        &["metallic-cpu", "metallic-text", "metallic-tools", "metallic-session", "metallic-conformance"],
+    ),
+    ("aarch64-apple-darwin", &["metallic-wgpu", "metallic", "metallic-cli"]),
+];
+
+/// With `--target`, cargo shares no macro and no build script with builds without it. Nothing runs here, so that optimising
+/// them would be most of the time.
+const QUICK_BUILD_SCRIPTS: &[&str] = &["profile.dev.package.\"*\".opt-level=0", "profile.dev.build-override.debug=0"];
 
 /// What to do.
 enum Task {
@@ -79,6 +94,7 @@ fn parse(arguments: &[String]) -> Option<Task> {
 fn check(options: &Options) -> Result<(), String> {
     stage("formatting", cargo(&["fmt", "--all", "--check"]))?;
     stage("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    other_targets()?;
     dependencies()?;
     eprintln!("== fuzz targets");
     fuzz::run(&root(), CHECK_FUZZ_SECONDS)?;
@@ -94,6 +110,33 @@ fn check(options: &Options) -> Result<(), String> {
         real_models(options.gpu)?;
     }
     Ok(())
+}
+
+/// Types and lints of code that this machine does not run.
+fn other_targets() -> Result<(), String> {
+    let missing: Vec<&str> =
+        OTHER_TARGETS.iter().map(|(target, _)| *target).filter(|target| !is_installed(target)).collect();
+    if !missing.is_empty() {
+        let missing = missing.join(" ");
+        return Err(format!("lints for other targets: to install them, run `rustup target add {missing}`"));
+    }
+    for (target, packages) in OTHER_TARGETS {
+        let mut command = cargo(&["clippy", "--target", target]);
+        command.args(QUICK_BUILD_SCRIPTS.iter().flat_map(|setting| ["--config", setting]));
+        command.args(packages.iter().flat_map(|package| ["-p", package])).args(["--", "-D", "warnings"]);
+        stage(&format!("lints for {target}"), command)?;
+    }
+    Ok(())
+}
+
+/// Whether the compiler has the standard library of `target`.
+fn is_installed(target: &str) -> bool {
+    let mut command = Command::new("rustc");
+    command.args(["--print", "target-libdir", "--target", target]).current_dir(root());
+    let Ok(output) = command.output() else {
+        return false;
+    };
+    Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()
 }
 
 /// Licences, sources and versions of dependencies. Advisories are left out: they need a clone of another repository.
