@@ -94,7 +94,19 @@ impl Lowering<'_> {
         let mut merge = self.dispatch(place.name, source, &[], &buffers, Grid::PerRow(step.heads as u32));
         merge.when = When::Split;
         out.few.push(merge);
+        self.attention_tiles(place, (store, step), out);
+        Ok(())
+    }
 
+    /// Attention of many rows.
+    fn attention_tiles(
+        &mut self,
+        place: &Place<'_>,
+        (store, step): (&RopeStore, &Attention),
+        out: &mut UnitDispatches,
+    ) {
+        let (b, rope, pages) = (self.buffers, self.kv.rope(&store.rope), self.kv.pages(place.layer()));
+        let vectors = self.weights.vectors(place.number);
         let matrix_units = self.buffers.tile_rows == MATRIX_TILE_ROWS;
         let (file, use_of_kv) =
             if matrix_units { ("attention_matrix_units.wgsl", "tile") } else { ("attention_tiles.wgsl", "read") };
@@ -108,7 +120,6 @@ impl Lowering<'_> {
             [whole(&b.pass), vectors, whole(rope), whole(&b.qkv), whole(pages), whole(&b.attention), whole(&b.tiles)];
         let tiles = self.dispatch(place.name, source, &[], &buffers, Grid::PerTile(step.heads as u32));
         out.many.push(tiles);
-        Ok(())
     }
 
     /// Files for keys and values in their format: to store them, to read them as octets, the same with the row's own, or to

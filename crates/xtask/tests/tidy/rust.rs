@@ -30,6 +30,7 @@ const UNSAFE_PLACES: &[&str] = &[
     "crates/wgpu/src/device.rs",
     "crates/wgpu/src/heaps.rs",
     "crates/wgpu/src/shader.rs",
+    "crates/wgpu/src/staging.rs",
     "crates/cli/src/environment.rs",
     // Allocators that count, for tests of what is allocated.
     "crates/cpu/tests/allocations.rs",
