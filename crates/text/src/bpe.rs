@@ -122,7 +122,7 @@ impl Bpe {
                 let right = self.piece_of(vocabulary, &texts[middle..end])?;
                 // Trainers write tokens in the order of their merges.
                 let text = &texts[start..end];
-                let result = if vocabulary.table.get(guess) == text { guess } else { self.piece_of(vocabulary, text)? };
+                let result = if vocabulary.is_known_as(guess, text) { guess } else { self.piece_of(vocabulary, text)? };
                 guess = result.wrapping_add(1);
                 let merge = Merge { rank, result };
                 if let ([first, second], false) = (text, self.from_characters) {

@@ -190,6 +190,12 @@ impl Vocabulary {
         self.table.len()
     }
 
+    /// Whether `find` gives `id` for `text`, without a search; at times no where the answer is yes.
+    pub(crate) fn is_known_as(&self, id: TokenId, text: &[u8]) -> bool {
+        // A token that text can never contain may lie in the table under the very bytes of one that it can.
+        self.table.get(id) == text && self.raw.binary_search_by_key(&id, |(raw_id, _)| *raw_id).is_err()
+    }
+
     /// The text of a token as the file has it, for tokens that are not normal.
     pub(crate) fn raw_text(&self, id: TokenId) -> &[u8] {
         match self.raw.binary_search_by_key(&id, |(raw_id, _)| *raw_id) {

@@ -104,6 +104,17 @@ fn merges_through_texts_that_are_no_tokens_still_work() {
 }
 
 #[test]
+fn a_merge_never_makes_a_token_that_text_cannot_contain() {
+    let mut draft = Draft::byte_level(&[("a", "b")], &[(" x", 1), ("\u{4e00}", 1)]);
+    // The next token after that of the merge before, and no spelling of a space: it stands for itself only.
+    draft.merges.as_mut().unwrap().push("\u{120} x".as_bytes().to_vec());
+    let tokenizer = draft.build();
+    assert_eq!(tokenizer.encode("ab x", PLAIN).ids, [256, u32::from(b'x')]);
+    draft.tokens.push((spell(b" x"), 1));
+    assert_eq!(draft.build().encode("ab x", PLAIN).ids, [256, 259]);
+}
+
+#[test]
 fn lost_bytes_are_reported() {
     let mut draft = draft();
     draft.tokens[0x04].0 = b"other".to_vec();
