@@ -1,4 +1,7 @@
-//! Which pairs of pieces merge, when, and into what. Knows no texts.
+//! Which pairs of pieces merge, when, and into what. Knows no texts. The hash is seeded per table, so that a file cannot be
+//! made to collide.
+
+use std::hash::{BuildHasher, RandomState};
 
 use crate::prefetch::prefetch;
 use crate::text_table::fold;
@@ -24,6 +27,8 @@ impl Merge {
 /// Pair to merge, open addressing.
 pub(crate) struct MergeTable {
     slots: Vec<MergeSlot>,
+    /// An odd factor.
+    seed: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -36,12 +41,13 @@ struct MergeSlot {
 impl MergeTable {
     pub(crate) fn with_capacity(merges: usize) -> Self {
         let empty = MergeSlot { left: NONE, right: NONE, merge: Merge::NONE };
-        Self { slots: vec![empty; (merges + merges / 2).max(4).next_power_of_two()] }
+        let slots = vec![empty; (merges + merges / 2).max(4).next_power_of_two()];
+        Self { slots, seed: RandomState::new().hash_one(0u64) | 1 }
     }
 
     #[inline]
     fn start(&self, left: Piece, right: Piece) -> usize {
-        fold(u64::from(left) << 32 | u64::from(right), 0x9e37_79b9_7f4a_7c15) as usize & (self.slots.len() - 1)
+        fold(u64::from(left) << 32 | u64::from(right), self.seed) as usize & (self.slots.len() - 1)
     }
 
     /// Asks for the memory that `get` will read.
@@ -74,5 +80,30 @@ impl MergeTable {
         }
         self.slots[at] = MergeSlot { left, right, merge };
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pairs that a fixed factor, here the one that was used once, brings to a thousandth of the places.
+    fn pairs_that_collide(count: usize, places: u64) -> Vec<(Piece, Piece)> {
+        let at = |left: u32, right: u32| {
+            fold(u64::from(left) << 32 | u64::from(right), 0x9e37_79b9_7f4a_7c15) & (places - 1)
+        };
+        let all = (0..100_000).flat_map(|left| (0..256).map(move |right| (left, right)));
+        all.filter(|&(left, right)| at(left, right) < places / 1024).take(count).collect()
+    }
+
+    #[test]
+    fn pairs_cannot_be_chosen_to_collide() {
+        const MERGES: usize = 8192;
+        let mut table = MergeTable::with_capacity(MERGES);
+        for (rank, (left, right)) in pairs_that_collide(MERGES, table.slots.len() as u64).into_iter().enumerate() {
+            assert!(table.insert(left, right, Merge { rank: rank as u32, result: 1 }));
+        }
+        let longest_run = table.slots.split(|slot| slot.left == NONE).map(<[MergeSlot]>::len).max();
+        assert!(longest_run < Some(MERGES / 4), "{longest_run:?}");
     }
 }
