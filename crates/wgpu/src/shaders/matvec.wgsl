@@ -2,12 +2,12 @@
 // ones, each from a share of the inputs.
 //
 // Constants from outside: ROWS, SHARES, AHEAD (units of a lane at a time), THREADS (of SHARES teams for every ROWS of a
-// workgroup's outputs, or some more), BATCH (rows of the pass at most), MODE, OUTPUT (what the next step reads besides `output`), PARTS
-// (2 for a gate and what it gates), HEAD, FIRST, SECOND and THIRD (matrices), MINS (whether weights have mins), ACROSS (see
-// encode.wgsl); UNITS of 32 inputs in a row, OUTPUT_WIDTH, SOFT_CAP (logits become cap · tanh(logit / cap) where it is not
-// 0); NORM_WIDTH and NORM_EPSILON of the norm that the inputs went through only by its weights (0 where they went through
-// none), SUM_COUNT of the sums of squares of parts of each row; NEXT_UNITS, NEXT_SUMS (the word where they start),
-// NEXT_SUM_COUNT and NEXT_NORM (its weights in `vectors`) of what is handed on. `Inputs` and `accumulate` come from
+// workgroup's outputs, or some more), BATCH (rows of the pass at most), MODE, OUTPUT (what the next step reads besides
+// `output`), PARTS (2 for a gate and what it gates), HEAD, FIRST, SECOND and THIRD (matrices), MINS (whether weights have
+// mins), ACROSS (see encode.wgsl); UNITS of 32 inputs in a row, OUTPUT_WIDTH, SOFT_CAP (logits become cap · tanh(logit / cap)
+// where it is not 0); NORM_WIDTH and NORM_EPSILON of the norm that the inputs went through only by its weights (0 where they
+// went through none), SUM_COUNT of the sums of squares of parts of each row; NEXT_UNITS, NEXT_SUMS (the word where they
+// start), NEXT_SUM_COUNT and NEXT_NORM (its weights in `vectors`) of what is handed on. `Inputs` and `accumulate` come from
 // matvec_codes.wgsl or matvec_values.wgsl, `hand_on` from hand_on_block.wgsl or hand_on_nothing.wgsl.
 //
 // All of these are constants rather than parameters: a pass of one row is many dispatches that wait for each other, and
