@@ -23,7 +23,9 @@ const THREADS: u32 = 256u;
 // As many as the host allows for `top_k`.
 const TOP_MAX: u32 = 64u;
 
-// Of no token the key is 0, which no logit has.
+// Above every key; of no token the key is 0, which no logit has.
+const FIRST_OF_ALL: u32 = 0xffffffffu;
+
 struct Find {
     key: u32,
     token: u32,
@@ -35,7 +37,7 @@ var<workgroup> tokens: array<u32, THREADS>;
 fn key_of(logit: f32) -> u32 {
     let bits = bitcast<u32>(logit);
     if ((bits & 0x7fffffffu) > 0x7f800000u) {
-        return 0xffffffffu;
+        return FIRST_OF_ALL - 1u;
     }
     return select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u);
 }

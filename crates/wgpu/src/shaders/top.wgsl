@@ -30,16 +30,7 @@ fn main(
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let share = workgroup.x;
-    var own = Find(0u, NONE);
-    for (var i = 0u; i < OWN; i++) {
-        let token = (i * SHARES + share) * THREADS + thread;
-        if (token < VOCABULARY) {
-            let find = Find(key_of(logits[token]), token);
-            if (is_before(find, own)) {
-                own = find;
-            }
-        }
-    }
+    var own = next_own(share, thread, Find(FIRST_OF_ALL, 0u));
     for (var rank = 0u; rank < params.top_k; rank++) {
         let first = first_of(own, subgroup, subgroups, lane);
         if (thread == 0u) {
