@@ -9,6 +9,7 @@ use program::BackendError;
 use crate::activations::ActivationBlock;
 
 /// Size of a huge page on x86-64 and of the usual one on AArch64.
+#[cfg(unix)]
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Whether a region's bytes will all be used soon.

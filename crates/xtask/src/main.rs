@@ -33,6 +33,7 @@ const OTHER_TARGETS: &[(&str, &[&str])] = &[
         &["metallic-cpu", "metallic-text", "metallic-tools", "metallic-session", "metallic-conformance"],
     ),
     ("aarch64-apple-darwin", &["metallic-wgpu", "metallic", "metallic-cli"]),
+    ("x86_64-pc-windows-msvc", &["metallic-wgpu", "metallic", "metallic-cli"]),
 ];
 
 /// With `--target`, cargo shares no macro and no build script with builds without it. Nothing runs here, so that optimising
