@@ -474,6 +474,8 @@ mod tests {
             ("WIDTH", 64),
             ("PAIRS", 32),
             ("STRIDE", 1152),
+            ("PASS_WORDS", 4096),
+            ("PAGES", 64),
             ("VALUES", 4096),
             ("SCALES", 32768),
             ("VALUE_SCALES", 33792),

@@ -162,6 +162,8 @@ impl Lowering<'_> {
             ("STRIDE", self.program.sizes.qkv as u32),
             ("QUERY_NORM", query_norm),
             ("KEY_NORM", key_norm),
+            ("PASS_WORDS", (self.buffers.pass.size() / 4) as u32),
+            ("PAGES", self.kv.page_count as u32),
             ("VALUES", starts.values),
             ("SCALES", starts.scales[0]),
             ("VALUE_SCALES", starts.scales[1]),

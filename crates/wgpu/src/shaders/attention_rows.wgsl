@@ -143,10 +143,11 @@ struct Batch {
     values: array<vec4<u32>, 4>,
 }
 
-fn batch_of(row: u32, kv_head: u32, first: u32, most: u32, octet: u32) -> Batch {
+// What lies beyond the row's own position does not count, and may be of any page: so loads need not wait for the position.
+fn batch_of(row: u32, kv_head: u32, first: u32, octet: u32) -> Batch {
     var batch: Batch;
     for (var k = 0u; k < AHEAD; k++) {
-        let slot = page_start(row, min(first + k * TEAMS, most), kv_head);
+        let slot = page_start(row, first + k * TEAMS, kv_head);
         batch.keys[k] = stored_at(slot, KEYS, octet);
         batch.values[k] = stored_at(slot, VALUES, octet);
     }
@@ -192,7 +193,7 @@ fn main(
         last = min(end, first + share * (workgroup.z + 1u));
         first = min(end, first + share * workgroup.z);
     }
-    var batch = batch_of(row, kv_head, first + place.team, position, place.octet);
+    var batch = batch_of(row, kv_head, first + place.team, place.octet);
     let start = row * STRIDE;
     var query = octet_of(start + head * WIDTH, place.octet);
     var own_key: vec4<u32>;
@@ -214,7 +215,7 @@ fn main(
     for (var base = first; base < last; base += AHEAD * TEAMS) {
         let now = batch;
         if (base + AHEAD * TEAMS < last) {
-            batch = batch_of(row, kv_head, base + AHEAD * TEAMS + place.team, position, place.octet);
+            batch = batch_of(row, kv_head, base + AHEAD * TEAMS + place.team, place.octet);
         }
         var scores: array<f32, 4>;
         var peak = run.peak;
@@ -275,12 +276,29 @@ fn join(place: Place, plays: bool, run: Run) {
     }
 }
 
-// The largest score of any party, and the sum of all shares relative to it.
-fn total_of_all() -> vec2<f32> {
+fn peak_of_all() -> f32 {
     var peak = peaks[0];
     for (var p = 1u; p < PARTIES; p++) {
         peak = max(peak, peaks[p]);
     }
+    return peak;
+}
+
+// Element `i` of the output.
+fn share_of_all(i: u32, peak: f32) -> f32 {
+    var total = 0.0;
+    var sum = 0.0;
+    for (var p = 0u; p < PARTIES; p++) {
+        let fade = exp(peaks[p] - peak);
+        total = fma(totals[p], fade, total);
+        sum = fma(sums[p * WIDTH + i], fade, sum);
+    }
+    return sum / total;
+}
+
+// The largest score of any party, and the sum of all shares relative to it.
+fn total_of_all() -> vec2<f32> {
+    let peak = peak_of_all();
     var total = 0.0;
     for (var p = 0u; p < PARTIES; p++) {
         total = fma(totals[p], exp(peaks[p] - peak), total);

@@ -8,12 +8,12 @@ const FLOATS: u32 = 2u;
 @group(0) @binding(6) var<storage, read_write> coded: array<u32>;
 
 fn finish(row: u32, head: u32, split: u32, thread: u32) {
-    let all = total_of_all();
+    let peak = peak_of_all();
     for (var first = 0u; first < WIDTH; first += THREADS) {
         let i = first + thread;
         var value = 0.0;
         if (i < WIDTH) {
-            value = sum_of_all(i, all.x) / all.y;
+            value = share_of_all(i, peak);
             output[row * OUTPUT_STRIDE + head * WIDTH + i] = value;
         }
         hand_on(row, head, thread, i, value);

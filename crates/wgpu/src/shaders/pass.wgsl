@@ -13,9 +13,10 @@ fn position_of(row: u32) -> u32 {
     return pass_input[HEADER + ROWS_MAX + row];
 }
 
-fn page_of(row: u32, position: u32) -> u32 {
+// The word of the pass with the page of a row's position.
+fn page_word_of(row: u32, position: u32) -> u32 {
     let table = pass_input[HEADER + 2u * ROWS_MAX + row];
-    return pass_input[HEADER + 3u * ROWS_MAX + LOGIT_ROWS_MAX + table + (position >> 6u)];
+    return HEADER + 3u * ROWS_MAX + LOGIT_ROWS_MAX + table + (position >> 6u);
 }
 
 fn logit_row_of(index: u32) -> u32 {
