@@ -9,7 +9,8 @@ use wgpu::BufferUsages;
 use crate::buffers::Buffers;
 use crate::device::{Gpu, lost};
 use crate::kv::KvPool;
-use crate::shader::{ARGMAX, DRAW, KernelId, Kernels, Source, TOP};
+use crate::lower::Dispatch;
+use crate::shader::{ARGMAX, CHOOSE, DRAW, KernelId, Kernels, Source, TOP};
 
 /// Workgroups that look for the largest logit; `SHARES` of `argmax.wgsl`.
 const SHARES: u32 = 64;
@@ -29,73 +30,112 @@ pub(crate) enum Choosing {
     Draw(Draw),
 }
 
-/// A kernel with what it is bound to, and how many workgroups of it.
-type Dispatch = (KernelId, wgpu::BindGroup, u32);
+/// A kernel with what it is bound to, its parameters, and how many workgroups of it.
+struct Choice {
+    kernel: KernelId,
+    bind: wgpu::BindGroup,
+    words: Box<[u32]>,
+    groups: u32,
+}
 
-/// Kernels and memory for choosing tokens.
-pub(crate) struct Chooser {
-    highest: [Dispatch; 2],
-    draw: [Dispatch; 2],
+/// Memory for choosing tokens.
+pub(crate) struct ChoiceBuffers {
     /// How many tokens were chosen since the chain began, then the highest ones.
-    chosen: wgpu::Buffer,
+    pub(crate) chosen: wgpu::Buffer,
+    /// Tokens that there is room for in it.
     capacity: usize,
+    /// Candidates of each share of the vocabulary.
+    pub(crate) best: wgpu::Buffer,
     records: wgpu::Buffer,
     numbers: wgpu::Buffer,
 }
 
+impl ChoiceBuffers {
+    pub(crate) fn new(gpu: &Gpu, kv: &KvPool) -> Result<ChoiceBuffers, BackendError> {
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let capacity = kv.page_count * program::PAGE_ROWS + 1;
+        let best_bytes = 8 * (TOP_SHARES_MAX * DRAW_TOKENS_MAX) as u64;
+        Ok(ChoiceBuffers {
+            chosen: gpu.buffer("chosen tokens", 4 * (capacity as u64 + 1), usage)?,
+            capacity,
+            best: gpu.buffer("largest logits", best_bytes, usage)?,
+            records: gpu.buffer("drawn tokens", 4 * (RECORDS * RECORD_WORDS) as u64, usage)?,
+            numbers: gpu.buffer("numbers to draw with", 4 * RECORDS as u64, usage)?,
+        })
+    }
+}
+
+/// Kernels and memory for choosing tokens.
+pub(crate) struct Chooser {
+    highest: [Choice; 2],
+    /// Whether the choice of the highest one also makes the next pass's prologue.
+    embeds_highest: bool,
+    draw: [Choice; 2],
+    memory: ChoiceBuffers,
+}
+
 impl Chooser {
+    /// `choose_and_embed` takes the place of the second dispatch for the highest logit.
     pub(crate) fn new(
         gpu: &Gpu,
         program: &Program,
         rows_max: usize,
         buffers: &Buffers,
-        kv: &KvPool,
+        (memory, choose_and_embed): (ChoiceBuffers, Option<Dispatch>),
         kernels: &mut Kernels,
-    ) -> Result<Chooser, BackendError> {
-        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let capacity = kv.page_count * program::PAGE_ROWS + 1;
-        let chosen = gpu.buffer("chosen tokens", 4 * (capacity as u64 + 1), usage)?;
-        let best_bytes = 8 * (TOP_SHARES_MAX * DRAW_TOKENS_MAX) as u64;
-        let best = gpu.buffer("largest logits", best_bytes, usage)?;
-        let records = gpu.buffer("drawn tokens", 4 * (RECORDS * RECORD_WORDS) as u64, usage)?;
-        let numbers = gpu.buffer("numbers to draw with", 4 * RECORDS as u64, usage)?;
-        let mut kernel = |source: Source, bound: &[&wgpu::Buffer], groups: u32| {
-            let id = kernels.kernel(gpu, source.count("VOCABULARY", program.sizes.vocabulary));
+    ) -> Chooser {
+        let vocabulary = program.sizes.vocabulary;
+        let mut choice = |source: Source, bound: &[&wgpu::Buffer], groups: u32| {
+            let kernel = kernels.kernel(gpu, source);
             let bindings: Vec<_> = bound.iter().map(|buffer| buffer.as_entire_buffer_binding()).collect();
-            (id, kernels.bind(gpu, id, &bindings), groups)
-        };
-        let argmax = |last: bool| {
-            let files = ["next_pass.wgsl", "argmax.wgsl"];
-            Source::new("argmax", ARGMAX, &files).flag("LAST", last).count("ROWS_MAX", rows_max)
+            Choice { kernel, bind: kernels.bind(gpu, kernel, &bindings), words: Box::default(), groups }
         };
         let (pass, logits) = (&buffers.pass, &buffers.logits);
-        let highest = [(false, SHARES), (true, 1)]
-            .map(|(last, groups)| kernel(argmax(last), &[pass, logits, &best, &chosen], groups));
-        let shares = program.sizes.vocabulary.div_ceil(SHARE_TOKENS).clamp(1, TOP_SHARES_MAX);
-        let top = Source::new("top", TOP, &["ranked.wgsl", "top.wgsl"]).count("SHARES", shares);
-        let files = ["next_pass.wgsl", "ranked.wgsl", "draw.wgsl"];
-        let join = Source::new("draw", DRAW, &files)
+        let ChoiceBuffers { chosen, best, records, numbers, .. } = &memory;
+        let argmax = Source::new("argmax", ARGMAX, &["largest.wgsl", "argmax.wgsl"]).count("VOCABULARY", vocabulary);
+        let argmax = choice(argmax, &[logits, best], SHARES);
+        let embeds_highest = choose_and_embed.is_some();
+        let choose = match choose_and_embed {
+            Some(Dispatch { kernel, bind, words, .. }) => Choice { kernel, bind, words, groups: 1 },
+            None => {
+                let files = ["largest.wgsl", "next_pass.wgsl", "choose.wgsl", "choose_alone.wgsl"];
+                let source = Source::new("choose", CHOOSE, &files).count("ROWS_MAX", rows_max);
+                choice(source, &[pass, best, chosen], 1)
+            }
+        };
+        let shares = vocabulary.div_ceil(SHARE_TOKENS).clamp(1, TOP_SHARES_MAX);
+        let top = Source::new("top", TOP, &["ranked.wgsl", "top.wgsl"])
+            .count("SHARES", shares)
+            .count("VOCABULARY", vocabulary);
+        let join = Source::new("draw", DRAW, &["next_pass.wgsl", "ranked.wgsl", "draw.wgsl"])
             .count("SHARES", shares)
             .count("RECORDS", RECORDS)
-            .count("ROWS_MAX", rows_max);
+            .count("ROWS_MAX", rows_max)
+            .count("VOCABULARY", vocabulary);
         let draw = [
-            kernel(top, &[logits, &best], shares as u32),
-            kernel(join, &[pass, logits, &best, &chosen, &records, &numbers], 1),
+            choice(top, &[logits, best], shares as u32),
+            choice(join, &[logits, best, numbers, records, pass, chosen], 1),
         ];
-        Ok(Chooser { highest, draw, chosen, capacity, records, numbers })
+        Chooser { highest: [argmax, choose], embeds_highest, draw, memory }
+    }
+
+    /// Whether a pass that chooses in this way leaves the next one's prologue done.
+    pub(crate) fn embeds(&self, choosing: Choosing) -> bool {
+        self.embeds_highest && choosing == Choosing::Highest
     }
 
     /// Chooses the first row's token and moves the pass on.
     pub(crate) fn record(&self, gpu: &Gpu, kernels: &Kernels, choosing: Choosing, pass: &mut wgpu::ComputePass<'_>) {
-        let (dispatches, parameters) = match choosing {
+        let (choices, parameters) = match choosing {
             Choosing::Highest => (&self.highest, None),
             Choosing::Draw(draw) => (&self.draw, Some(parameters(draw))),
         };
-        for (kernel, bind, groups) in dispatches {
+        for Choice { kernel, bind, words, groups } in choices {
             pass.set_pipeline(kernels.pipeline(gpu, *kernel, 1));
             pass.set_bind_group(0, bind, &[]);
-            if let Some(parameters) = &parameters {
-                pass.set_immediates(0, bytemuck::cast_slice(parameters));
+            let words = parameters.as_ref().map_or(&words[..], |parameters| parameters);
+            if !words.is_empty() {
+                pass.set_immediates(0, bytemuck::cast_slice(words));
             }
             pass.dispatch_workgroups(*groups, 1, 1);
         }
@@ -105,11 +145,12 @@ impl Chooser {
     fn results(&self, choosing: Choosing, submitted: usize) -> (&wgpu::Buffer, u64, usize) {
         match choosing {
             Choosing::Highest => {
-                (&self.chosen, 4 * (1 + submitted as u64), self.capacity.saturating_sub(submitted + 1))
+                let room = self.memory.capacity.saturating_sub(submitted + 1);
+                (&self.memory.chosen, 4 * (1 + submitted as u64), room)
             }
             Choosing::Draw(_) => {
                 let record = submitted % RECORDS;
-                (&self.records, 4 * (record * RECORD_WORDS) as u64, RECORDS - record)
+                (&self.memory.records, 4 * (record * RECORD_WORDS) as u64, RECORDS - record)
             }
         }
     }
@@ -178,7 +219,7 @@ impl Chain {
         (position, token): (u32, u32),
         known_pages: &[u32],
     ) -> Chain {
-        gpu.queue.write_buffer(&chooser.chosen, 0, &[0; 4]);
+        gpu.queue.write_buffer(&chooser.memory.chosen, 0, &[0; 4]);
         Chain {
             position,
             token,
@@ -215,6 +256,11 @@ impl Chain {
         self.choosing == choosing && (self.position, self.token) == (position, token) && pages.starts_with(&self.pages)
     }
 
+    /// Whether a pass of this chain was submitted.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.submitted > 0
+    }
+
     /// How many more passes can be noted in one submission.
     pub(crate) fn room(&self, chooser: &Chooser) -> usize {
         chooser.results(self.choosing, self.submitted).2
@@ -233,7 +279,7 @@ impl Chain {
         let (results, start, _) = chooser.results(self.choosing, self.submitted);
         if !numbers.is_empty() {
             let record = self.submitted % RECORDS;
-            gpu.queue.write_buffer(&chooser.numbers, 4 * record as u64, bytemuck::cast_slice(numbers));
+            gpu.queue.write_buffer(&chooser.memory.numbers, 4 * record as u64, bytemuck::cast_slice(numbers));
         }
         let bytes = 4 * (count * self.choosing.words()) as u64;
         let staging = match self.spare.iter().position(|spare| spare.size() >= bytes) {

@@ -9,11 +9,11 @@ use program::{
 };
 
 use crate::buffers::Buffers;
-use crate::chain::{Chain, Chooser, Choosing};
+use crate::chain::{Chain, ChoiceBuffers, Chooser, Choosing};
 use crate::clock::Clock;
 use crate::device::{Gpu, NAME};
 use crate::kv::KvPool;
-use crate::lower::{Lowering, UnitDispatches};
+use crate::lower::{Lowered, Lowering, UnitDispatches};
 use crate::pass::{PassWords, Recorder, Shape, units_of};
 use crate::read::Reader;
 use crate::weights::Weights;
@@ -88,6 +88,7 @@ impl Executable {
         self.pool = None;
         let (gpu, program, buffers) = (&*self.gpu, &*self.program, &self.buffers);
         let kv = KvPool::new(gpu, program, plan)?;
+        let choices = ChoiceBuffers::new(gpu, &kv)?;
         let mut kernels = gpu.kernels();
         let mut lowering = Lowering {
             gpu,
@@ -98,9 +99,11 @@ impl Executable {
             weights: &self.weights,
             kernels: &mut kernels,
             kv: &kv,
+            choices: &choices,
         };
-        let units = lowering.run()?;
-        let chooser = Chooser::new(gpu, program, self.bucket.rows, buffers, &kv, &mut kernels)?;
+        let Lowered { units, choose_and_embed } = lowering.run()?;
+        let choices = (choices, choose_and_embed);
+        let chooser = Chooser::new(gpu, program, self.bucket.rows, buffers, choices, &mut kernels);
         drop(kernels);
         self.pool = Some(Pool { kv, chooser, units });
         self.gpu.check()
@@ -128,7 +131,7 @@ impl Executable {
         let shape = self.words.write(&self.gpu, &self.buffers, input)?;
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
         let kernels = self.gpu.kernels();
-        let recorder = Recorder::new(&self.gpu, &kernels, &pool.units, &units, None, shape);
+        let recorder = Recorder::new(&self.gpu, &kernels, &pool.units, &units, (None, false), shape);
         self.counters += recorder.record(&mut encoder, &[shape], self.clock.as_mut());
         drop(kernels);
         if let Some(clock) = &self.clock {
@@ -209,7 +212,8 @@ impl Executable {
         let shapes: Vec<Shape> = (first..first + count).map(Shape::single).collect();
         let kernels = self.gpu.kernels();
         let chooser = Some((&pool.chooser, chain.choosing));
-        let recorder = Recorder::new(&self.gpu, &kernels, &pool.units, units, chooser, shapes[0]);
+        let embedded = chain.is_under_way() && pool.chooser.embeds(chain.choosing);
+        let recorder = Recorder::new(&self.gpu, &kernels, &pool.units, units, (chooser, embedded), shapes[0]);
         let descriptor = wgpu::CommandEncoderDescriptor { label: None };
         let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
         self.counters += recorder.record(&mut encoder, &shapes, self.clock.as_mut());

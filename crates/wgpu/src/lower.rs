@@ -7,12 +7,14 @@
 use program::{Attention, BackendError, Buffer, LinearAdd, Norm, Program, Projection, Slot, Step, Unit};
 
 use crate::buffers::Buffers;
+use crate::chain::ChoiceBuffers;
 use crate::device::{Gpu, NAME};
 use crate::kv::KvPool;
 use crate::planes::UNIT;
 use crate::shader::{KernelId, Kernels, Source};
 use crate::weights::{Weights, group_of};
 
+mod embedding;
 mod heads;
 mod kernels;
 mod steps;
@@ -100,6 +102,15 @@ pub(crate) struct Lowering<'a> {
     pub(crate) weights: &'a Weights,
     pub(crate) kernels: &'a mut Kernels,
     pub(crate) kv: &'a KvPool,
+    pub(crate) choices: &'a ChoiceBuffers,
+}
+
+/// What a program becomes.
+pub(crate) struct Lowered {
+    /// Dispatches of the prologue, the layers and the epilogue.
+    pub(crate) units: Vec<UnitDispatches>,
+    /// The choice of the token with the highest logit, and the next pass's prologue with it, if one dispatch can do both.
+    pub(crate) choose_and_embed: Option<Dispatch>,
 }
 
 /// A step with its neighbours in the order of the whole program.
@@ -123,8 +134,7 @@ impl Place<'_> {
 }
 
 impl Lowering<'_> {
-    /// Dispatches of the prologue, the layers and the epilogue.
-    pub(crate) fn run(&mut self) -> Result<Vec<UnitDispatches>, BackendError> {
+    pub(crate) fn run(&mut self) -> Result<Lowered, BackendError> {
         let program = self.program;
         let steps: Vec<(usize, &Unit, &'static str, &Step)> = program
             .units()
@@ -134,6 +144,7 @@ impl Lowering<'_> {
             })
             .collect();
         let mut units: Vec<UnitDispatches> = program.units().map(|_| UnitDispatches::default()).collect();
+        let mut choose_and_embed = None;
         for (position, (index, unit, name, step)) in steps.iter().enumerate() {
             let neighbour =
                 |at: Option<usize>| at.and_then(|at| steps.get(at)).map(|(_, unit, _, step)| (*unit, *step));
@@ -147,8 +158,11 @@ impl Lowering<'_> {
                 number_after: steps.get(position + 1).map_or(*index, |(index, ..)| *index),
             };
             self.step(&place, &mut units[*index])?;
+            if position == 0 {
+                choose_and_embed = self.choose_and_embed(&place, self.choices);
+            }
         }
-        Ok(units)
+        Ok(Lowered { units, choose_and_embed })
     }
 
     fn step(&mut self, place: &Place<'_>, out: &mut UnitDispatches) -> Result<(), BackendError> {

@@ -159,6 +159,8 @@ pub(crate) struct Recorder<'a> {
     chosen: &'a [usize],
     /// With it, each pass chooses the token of the next.
     chooser: Option<(&'a Chooser, Choosing)>,
+    /// The first pass's prologue is done.
+    embedded: bool,
 }
 
 impl<'a> Recorder<'a> {
@@ -168,11 +170,11 @@ impl<'a> Recorder<'a> {
         kernels: &'a Kernels,
         units: &'a [UnitDispatches],
         chosen: &'a [usize],
-        chooser: Option<(&'a Chooser, Choosing)>,
+        (chooser, embedded): (Option<(&'a Chooser, Choosing)>, bool),
         shape: Shape,
     ) -> Recorder<'a> {
-        let recorder = Recorder { gpu, kernels, units, chosen, chooser };
-        kernels.make(gpu, recorder.dispatches(shape).map(|(_, rows, dispatch)| (dispatch.kernel, rows)));
+        let recorder = Recorder { gpu, kernels, units, chosen, chooser, embedded };
+        kernels.make(gpu, recorder.dispatches(shape, embedded).map(|(_, rows, dispatch)| (dispatch.kernel, rows)));
         recorder
     }
 
@@ -188,8 +190,9 @@ impl<'a> Recorder<'a> {
         if let Some(clock) = &mut clock {
             clock.stamp(&mut pass, "");
         }
+        let mut embedded = self.embedded;
         for shape in shapes {
-            for (unit, rows, dispatch) in self.dispatches(*shape) {
+            for (unit, rows, dispatch) in self.dispatches(*shape, embedded) {
                 let (x, y, z) = workgroups(dispatch.grid, *shape);
                 pass.set_pipeline(self.kernels.pipeline(self.gpu, dispatch.kernel, rows));
                 pass.set_bind_group(0, &dispatch.bind, &[]);
@@ -205,6 +208,7 @@ impl<'a> Recorder<'a> {
             }
             if let Some((chooser, choosing)) = self.chooser {
                 chooser.record(self.gpu, self.kernels, choosing, &mut pass);
+                embedded = chooser.embeds(choosing);
                 if let Some(clock) = &mut clock {
                     clock.stamp(&mut pass, "choose");
                 }
@@ -214,10 +218,10 @@ impl<'a> Recorder<'a> {
         counters
     }
 
-    /// Dispatches of a pass with their units and rows.
-    fn dispatches(self, shape: Shape) -> impl Iterator<Item = (usize, usize, &'a Dispatch)> {
+    /// Dispatches of a pass with their units and rows, without those of the prologue if the row is `embedded`.
+    fn dispatches(self, shape: Shape, embedded: bool) -> impl Iterator<Item = (usize, usize, &'a Dispatch)> {
         let (units, chosen) = (self.units, self.chosen);
-        chosen.iter().flat_map(move |unit| {
+        chosen.iter().filter(move |unit| **unit > 0 || !embedded).flat_map(move |unit| {
             let rows = if unit + 1 == units.len() { shape.logit_rows } else { shape.rows };
             let list: &[Dispatch] = match rows {
                 0 => &[],

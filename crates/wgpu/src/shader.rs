@@ -72,15 +72,19 @@ pub(crate) const MATVEC_HANDING_ON: &[Binding] = &[Read, Read, Read, Read, ReadW
 pub(crate) const GEMM: &[Binding] = &[Read, Read, Read, Read, ReadWrite];
 pub(crate) const GEMM_MATRIX_UNITS: &[Binding] = &[Read, Read, Read, Read, ReadWrite, Read];
 pub(crate) const EMBED: &[Binding] = &[Read, Absent, Read, Absent, ReadWrite];
+pub(crate) const EMBED_AND_PREPARE: &[Binding] = &[Read, Read, ReadWrite, ReadWrite, ReadWrite, Read];
 pub(crate) const PREPARE: &[Binding] = &[Read, Read, Read, ReadWrite, ReadWrite];
 pub(crate) const ROPE_STORE: &[Binding] = &[Read, Read, Read, ReadWrite, ReadWrite];
 pub(crate) const ATTENTION_ROWS: &[Binding] = &[Read, Read, Read, Read, ReadWrite, ReadWrite, ReadWrite];
 pub(crate) const ATTENTION_ROWS_SPLIT: &[Binding] = &[Read, Read, Read, Read, ReadWrite, ReadWrite];
 pub(crate) const ATTENTION_MERGE: &[Binding] = &[Read, Absent, Absent, Absent, Absent, ReadWrite, ReadWrite, ReadWrite];
 pub(crate) const ATTENTION_TILES: &[Binding] = &[Read, Read, Read, Read, Read, ReadWrite, Read];
-pub(crate) const ARGMAX: &[Binding] = &[ReadWrite, Read, ReadWrite, ReadWrite];
+pub(crate) const ARGMAX: &[Binding] = &[Absent, Read, ReadWrite];
+pub(crate) const CHOOSE: &[Binding] = &[Absent, Absent, Absent, Absent, Absent, ReadWrite, Read, ReadWrite];
+pub(crate) const CHOOSE_AND_EMBED: &[Binding] =
+    &[Read, Read, ReadWrite, ReadWrite, ReadWrite, ReadWrite, Read, ReadWrite];
 pub(crate) const TOP: &[Binding] = &[Absent, Read, ReadWrite];
-pub(crate) const DRAW: &[Binding] = &[ReadWrite, Read, Read, ReadWrite, ReadWrite, Read];
+pub(crate) const DRAW: &[Binding] = &[Absent, Read, Read, Read, ReadWrite, ReadWrite, Absent, ReadWrite];
 pub(crate) const READ_RATE: &[Binding] = &[Read, ReadWrite];
 pub(crate) const ADD_NORMED: &[Binding] = &[Read, Read, ReadWrite];
 
@@ -105,9 +109,14 @@ files!(
     "attention_merge.wgsl",
     "attention_rows.wgsl",
     "attention_tiles.wgsl",
+    "choose.wgsl",
+    "choose_alone.wgsl",
+    "choose_and_embed.wgsl",
     "common.wgsl",
     "draw.wgsl",
     "embed.wgsl",
+    "embed_and_prepare.wgsl",
+    "embedded.wgsl",
     "encode.wgsl",
     "finish_head.wgsl",
     "finish_split.wgsl",
@@ -138,6 +147,8 @@ files!(
     "heads.wgsl",
     "kv_codes.wgsl",
     "kv_halves.wgsl",
+    "largest.wgsl",
+    "look_up.wgsl",
     "matvec.wgsl",
     "matvec_codes.wgsl",
     "matvec_values.wgsl",
@@ -148,6 +159,7 @@ files!(
     "own_halves.wgsl",
     "pass.wgsl",
     "prepare.wgsl",
+    "prepared.wgsl",
     "put.wgsl",
     "quantised.wgsl",
     "ranked.wgsl",

@@ -152,24 +152,21 @@ impl Lowering<'_> {
     ) -> Result<Dispatch, BackendError> {
         let gathers = from == Buffer::Selected;
         let source_buffer = if gathers { Buffer::Hidden } else { from };
-        let counts = [
-            ("WIDTH", width as u32),
-            ("UNITS", width.div_ceil(UNIT) as u32),
-            ("NORM_START", norm.map_or(NONE, |(norm, _)| self.vector(place, norm.weight))),
-            ("STRIDE", self.program.buffer_width(source_buffer) as u32),
-            ("SUMS", sums as u32),
-            ("SUM_COUNT", sum_count as u32),
-        ];
-        let source = Source::new("prepare", PREPARE, &["pass.wgsl", "prepare.wgsl", "encode.wgsl"])
+        let inputs = Prepared {
+            form,
+            norm: norm.map(|(norm, how)| (self.vector(place, norm.weight), norm.epsilon, how)),
+            width,
+            stride: self.program.buffer_width(source_buffer),
+            sums,
+            sum_count,
+            keeps: gathers,
+        };
+        let files = ["pass.wgsl", "prepared.wgsl", "prepare.wgsl", "encode.wgsl"];
+        let source = self
+            .prepared(Source::new("prepare", PREPARE, &files), &inputs)
             .count("ROWS_MAX", self.rows_max)
             .count("LOGIT_ROWS_MAX", self.logit_rows_max)
-            .counts(&counts)
-            .number("EPSILON", norm.map_or(0.0, |(norm, _)| norm.epsilon))
-            .count("OUTPUT", form as usize)
-            .count("NORM", norm.map_or(0, |(_, how)| how as usize))
-            .flag("ACROSS", self.across())
-            .flag("GATHER", gathers)
-            .flag("KEEP", gathers);
+            .flag("GATHER", gathers);
         let b = self.buffers;
         let kept = if gathers { &b.selected } else { &b.nothing };
         let vectors = self.weights.vectors(place.number);
@@ -177,9 +174,41 @@ impl Lowering<'_> {
         let grid = if gathers { Grid::LogitRows } else { Grid::Rows };
         Ok(self.dispatch(place.name, source, &[], &buffers, grid))
     }
+
+    /// A kernel with the constants of `prepared.wgsl`.
+    pub(super) fn prepared(&self, source: Source, inputs: &Prepared) -> Source {
+        let (norm_start, epsilon, norm) =
+            inputs.norm.map_or((NONE, 0.0, 0), |(start, epsilon, how)| (start, epsilon, how as u32));
+        let counts = [
+            ("WIDTH", inputs.width as u32),
+            ("UNITS", inputs.width.div_ceil(UNIT) as u32),
+            ("NORM_START", norm_start),
+            ("STRIDE", inputs.stride as u32),
+            ("SUMS", inputs.sums as u32),
+            ("SUM_COUNT", inputs.sum_count as u32),
+            ("OUTPUT", inputs.form as u32),
+            ("NORM", norm),
+        ];
+        source.counts(&counts).number("EPSILON", epsilon).flag("ACROSS", self.across()).flag("KEEP", inputs.keeps)
+    }
 }
 
-/// How `prepare.wgsl` uses a norm.
+/// What `prepared.wgsl` makes of a row.
+pub(super) struct Prepared {
+    pub(super) form: Form,
+    /// Start of the norm's weights among the vectors, its epsilon, and how it is used.
+    pub(super) norm: Option<(u32, f32, NormUse)>,
+    pub(super) width: usize,
+    /// Elements from one row of the source to the next.
+    pub(super) stride: usize,
+    /// Word of the target where sums of squares, or scales of rows, start, and how many a row has.
+    pub(super) sums: usize,
+    pub(super) sum_count: usize,
+    /// Whether rows are also written as f32.
+    pub(super) keeps: bool,
+}
+
+/// How `prepared.wgsl` uses a norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NormUse {
     Weights = 1,

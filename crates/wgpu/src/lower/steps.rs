@@ -1,42 +1,15 @@
-//! Steps with weight matrices as dispatches, and the lookups before and after them.
+//! Steps with weight matrices as dispatches, and the selection before the last of them.
 
-use program::{
-    Activation, BackendError, Buffer, Embed, Head, LinearAdd, Norm, NormGatedLinear, NormLinear, Projection, Step,
-};
+use program::{Activation, BackendError, Buffer, Head, LinearAdd, Norm, NormGatedLinear, NormLinear, Projection, Step};
 
 use super::kernels::{MATRICES, Matvec, Mode, NormUse};
-use super::{Form, Grid, Lowering, NONE, Place, UnitDispatches, feeds, handed_on, index, norm_of, offset, whole};
+use super::{Form, Grid, Lowering, Place, UnitDispatches, feeds, handed_on, index, norm_of, offset, whole};
 use crate::buffers::BLOCK;
 use crate::planes::UNIT;
-use crate::shader::{ADD_NORMED, EMBED, Source};
+use crate::shader::{ADD_NORMED, Source};
 use crate::weights::group_of;
 
 impl Lowering<'_> {
-    pub(super) fn embed(
-        &mut self,
-        place: &Place<'_>,
-        step: &Embed,
-        out: &mut UnitDispatches,
-    ) -> Result<(), BackendError> {
-        let group = self.weights.group(&group_of(place.unit, place.step));
-        let spec = self.program.weight(place.unit, step.table);
-        for many in [false, true] {
-            for part in &group.parts {
-                let piece = &part.matrices[0];
-                let mut words = self.product(spec.columns, self.program.sizes.hidden);
-                words.matrix(0, part, 0, piece.rows.start, NONE, 0);
-                words.factor = step.scale;
-                let files = ["common.wgsl", "one_matrix.wgsl", "embed.wgsl"];
-                let source = Source::new("embed", EMBED, &files).formats(&[piece.layout]);
-                let b = self.buffers;
-                let buffers = [&part.buffer, &b.pass, &b.hidden].map(whole);
-                let dispatch = self.dispatch(place.name, source, &words.one_matrix(), &buffers, Grid::Rows);
-                if many { out.many.push(dispatch) } else { out.few.push(dispatch) }
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn norm_linear(
         &mut self,
         place: &Place<'_>,
@@ -44,7 +17,7 @@ impl Lowering<'_> {
         out: &mut UnitDispatches,
     ) -> Result<(), BackendError> {
         let width = self.program.sizes.hidden;
-        if !handed_on(self.program, place.before, Some((place.unit, place.step))) {
+        if !self.has_inputs(place) {
             let form = self.form(place.unit, place.step);
             let prepare = self.prepare(place, form, Buffer::Hidden, Some((&step.norm, NormUse::Weights)), width)?;
             out.few.push(prepare);
@@ -160,7 +133,7 @@ impl Lowering<'_> {
         out: &mut UnitDispatches,
     ) -> Result<(), BackendError> {
         let (hidden, gated) = (self.program.sizes.hidden, self.program.sizes.gated);
-        if !handed_on(self.program, place.before, Some((place.unit, place.step))) {
+        if !self.has_inputs(place) {
             let form = self.form(place.unit, place.step);
             out.few.push(self.prepare(place, form, Buffer::Hidden, Some((&step.norm, NormUse::Weights)), hidden)?);
         }

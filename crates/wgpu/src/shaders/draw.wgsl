@@ -5,7 +5,7 @@
 // A record for each pass, in turn: the token, how many tokens follow, these, and their logits.
 @group(0) @binding(4) var<storage, read_write> records: array<Record, RECORDS>;
 // A number from 0 to 1 for each pass, in turn.
-@group(0) @binding(5) var<storage, read> numbers: array<f32, RECORDS>;
+@group(0) @binding(3) var<storage, read> numbers: array<f32, RECORDS>;
 
 struct Record {
     token: u32,

@@ -2,9 +2,9 @@
 //
 // Constant: ROWS_MAX.
 
-@group(0) @binding(0) var<storage, read_write> pass_input: array<u32>;
-// Tokens chosen so far: how many; argmax.wgsl also keeps them here.
-@group(0) @binding(3) var<storage, read_write> chosen: array<u32>;
+@group(0) @binding(5) var<storage, read_write> pass_input: array<u32>;
+// Tokens chosen so far: how many; choose.wgsl also keeps them here.
+@group(0) @binding(7) var<storage, read_write> chosen: array<u32>;
 
 const HEADER: u32 = 4u;
 const SPLIT_POSITIONS: u32 = 256u;
