@@ -13,7 +13,7 @@ use crate::chain::{Chain, ChoiceBuffers, Chooser, Choosing};
 use crate::clock::Clock;
 use crate::device::{Gpu, NAME};
 use crate::kv::KvPool;
-use crate::lower::{Lowered, Lowering, UnitDispatches};
+use crate::lower::{Grid, Lowered, Lowering, UnitDispatches};
 use crate::pass::{PassWords, Recorder, Shape, units_of};
 use crate::read::Reader;
 use crate::weights::Weights;
@@ -33,6 +33,8 @@ pub(crate) struct Executable {
     chain: Option<Chain>,
     clock: Option<Clock>,
     counters: Counters,
+    /// How the last pass ran.
+    last: Option<Shape>,
 }
 
 /// What is made for a pool of pages.
@@ -73,6 +75,7 @@ impl Executable {
             reader: Reader::new(),
             chain: None,
             clock: None,
+            last: None,
             counters: Counters::default(),
         })
     }
@@ -129,6 +132,7 @@ impl Executable {
         let last = input.positions.iter().max().map_or(0, |position| *position as usize + 1);
         pool.kv.fill_rotations(&self.gpu, last);
         let shape = self.words.write(&self.gpu, &self.buffers, input)?;
+        self.last = Some(shape);
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
         let kernels = self.gpu.kernels();
         let recorder = Recorder::new(&self.gpu, &kernels, &pool.units, &units, (None, false), shape);
@@ -249,7 +253,27 @@ impl Executable {
             let (value, limit) = (into.len() as u64, (rows.len() * width) as u64);
             return Err(BackendError::InvalidPass { what: "length of the slice to read into", value, limit });
         }
+        if buffer == Buffer::Selected {
+            self.select();
+        }
         self.reader.read(&self.gpu, self.buffers.get(buffer), 4 * (rows.start * width) as u64, into)
+    }
+
+    /// Selects the row of a pass of a single one, which hands it on to the head in another form.
+    fn select(&self) {
+        let (Some(pool), Some(shape)) = (&self.pool, self.last) else { return };
+        let Some(epilogue) = pool.units.last().filter(|_| shape.is_single()) else { return };
+        let kernels = self.gpu.kernels();
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for dispatch in epilogue.few.iter().filter(|dispatch| dispatch.grid == Grid::LogitRows) {
+                pass.set_pipeline(kernels.pipeline(&self.gpu, dispatch.kernel, 1));
+                pass.set_bind_group(0, &dispatch.bind, &[]);
+                pass.dispatch_workgroups(1, 1, 1);
+            }
+        }
+        self.gpu.queue.submit([encoder.finish()]);
     }
 
     pub(crate) fn take_counters(&mut self) -> Counters {

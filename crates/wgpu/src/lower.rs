@@ -72,6 +72,9 @@ pub(crate) enum When {
     },
     /// Positions are split.
     Split,
+    /// A single row that wants logits; or any others.
+    Single,
+    NotSingle,
 }
 
 /// Dispatches of a unit, for passes of few rows and of many.
@@ -248,6 +251,19 @@ fn norm_of(step: &Step) -> Option<&Norm> {
 fn handed_on(program: &Program, first: Option<(&Unit, &Step)>, second: Option<(&Unit, &Step)>) -> bool {
     let (Some((_, Step::LinearAdd(first))), Some((_, second))) = (first, second) else { return false };
     first.post_norm.is_none() && norm_of(second).is_some() && program.sizes.hidden.is_multiple_of(UNIT)
+}
+
+/// What the last layer hands its row on to, if a pass is a single row that wants logits: the norm of the epilogue and the
+/// head after it.
+fn head_fed(program: &Program) -> Option<(&Unit, &Norm, &Step)> {
+    let epilogue = &program.epilogue;
+    let [(_, Step::Select), (_, Step::Norm(norm)), (_, head @ Step::Head(_))] = &program.template(epilogue).steps[..]
+    else {
+        return None;
+    };
+    let last = program.template(program.layers.last()?).steps.last();
+    let feeds = matches!(last, Some((_, Step::LinearAdd(last))) if last.post_norm.is_none());
+    (feeds && program.sizes.hidden.is_multiple_of(UNIT)).then_some((epilogue, norm, head))
 }
 
 /// Whether the step before writes the inputs of `step`.

@@ -31,6 +31,11 @@ impl Shape {
     pub(crate) fn single(position: usize) -> Shape {
         Shape { rows: 1, logit_rows: 1, splits: splits_of(position + 1), tiles: 0, apart: true }
     }
+
+    /// Whether it is one row that wants logits.
+    pub(crate) fn is_single(self) -> bool {
+        (self.rows, self.logit_rows) == (1, 1)
+    }
 }
 
 /// Workgroups that share a row that sees `positions`.
@@ -242,6 +247,8 @@ fn applies(when: When, shape: Shape) -> bool {
         When::Apart { split: wanted } => shape.apart && wanted == split,
         When::Together { split: wanted } => !shape.apart && wanted == split,
         When::Split => split,
+        When::Single => shape.is_single(),
+        When::NotSingle => !shape.is_single(),
     }
 }
 

@@ -3,11 +3,23 @@
 use program::{Activation, BackendError, Buffer, Head, LinearAdd, Norm, NormGatedLinear, NormLinear, Projection, Step};
 
 use super::kernels::{MATRICES, Matvec, Mode, NormUse};
-use super::{Form, Grid, Lowering, Place, UnitDispatches, feeds, handed_on, index, norm_of, offset, whole};
+use super::{
+    Dispatch, Form, Grid, Lowering, Place, UnitDispatches, When, feeds, handed_on, head_fed, index, norm_of, offset,
+    whole,
+};
 use crate::buffers::BLOCK;
 use crate::planes::UNIT;
 use crate::shader::{ADD_NORMED, Source};
 use crate::weights::group_of;
+
+/// Outputs that are also written as inputs of a product.
+struct HandedOn {
+    /// Where the weights of the norm start that they go through.
+    norm: u32,
+    form: Form,
+    /// Whose few rows they are.
+    inputs: Buffer,
+}
 
 impl Lowering<'_> {
     pub(super) fn norm_linear(
@@ -79,11 +91,7 @@ impl Lowering<'_> {
             let form = self.form(place.unit, place.step);
             out.few.push(self.prepare(place, form, step.input, None, inputs)?);
         }
-        let next = if handed_on(self.program, Some((place.unit, place.step)), place.after) {
-            self.form_after(place)
-        } else {
-            Form::Nothing
-        };
+        let next = self.hands_on(place);
         let group = self.weights.group(&group_of(place.unit, place.step));
         let bias = self.bias(place, &step.projection);
         let (mode, output) = match &step.post_norm {
@@ -95,13 +103,12 @@ impl Lowering<'_> {
             let mut words = self.product(inputs, hidden);
             words.matrix(0, part, 0, piece.rows.start, offset(bias, piece.rows.start), 0);
             words.no_matrix_from(1);
-            if let (Some((unit, after)), true) = (place.after, next != Form::Nothing) {
-                let norm = norm_of(after).expect("only steps with a norm are handed on to");
-                let next = self.weights.vector(place.number, (place.number_after, index(unit, norm.weight)));
-                words.hand_on(next, self.buffers.few(Buffer::Hidden));
+            if let Some(next) = &next {
+                words.hand_on(next.norm, self.buffers.few(next.inputs));
             }
-            let kernel = Matvec { mode, parts: 1, next, head: false };
-            let coded = (next != Form::Nothing).then_some(&self.buffers.few(Buffer::Hidden).buffer);
+            let form = next.as_ref().map_or(Form::Nothing, |next| next.form);
+            let kernel = Matvec { mode, parts: 1, next: form, head: false };
+            let coded = next.as_ref().map(|next| &self.buffers.few(next.inputs).buffer);
             let groups = piece.rows.len().div_ceil(BLOCK);
             out.few.push(self.matvec(place, &kernel, (part, 0..1), &words, (step.input, output, coded), groups)?);
         }
@@ -124,6 +131,21 @@ impl Lowering<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What the outputs of a product that adds to the residual stream become along with it.
+    fn hands_on(&self, place: &Place<'_>) -> Option<HandedOn> {
+        let (unit, number, norm, form, inputs) = match (place.after?, head_fed(self.program)) {
+            ((_, Step::Select), Some((unit, norm, head))) => {
+                (unit, place.number_after, norm, self.form(unit, head), Buffer::Selected)
+            }
+            (after, _) if handed_on(self.program, Some((place.unit, place.step)), Some(after)) => {
+                (after.0, place.number_after, norm_of(after.1)?, self.form_after(place), Buffer::Hidden)
+            }
+            _ => return None,
+        };
+        let norm = self.weights.vector(place.number, (number, index(unit, norm.weight)));
+        Some(HandedOn { norm, form, inputs })
     }
 
     pub(super) fn norm_gated_linear(
@@ -196,8 +218,9 @@ impl Lowering<'_> {
         let width = self.program.sizes.hidden;
         let norm = Some((step, NormUse::Whole));
         let form = if matches!(place.after, Some((_, Step::Head(_)))) { self.form_after(place) } else { Form::Floats };
+        let when = if head_fed(self.program).is_some() { When::NotSingle } else { When::Always };
         let few = self.prepare(place, form, Buffer::Selected, norm, width)?;
-        out.few.push(few);
+        out.few.push(Dispatch { when, ..few });
         let form = match place.after {
             Some((unit, head @ Step::Head(_))) => self.form_of_many(unit, head),
             _ => Form::Floats,
@@ -225,7 +248,17 @@ impl Lowering<'_> {
             let kernel = Matvec { mode: Mode::Store, parts: 1, next: Form::Nothing, head: true };
             let io = (Buffer::Selected, &self.buffers.logits, None);
             let groups = part.matrices[0].rows.len().div_ceil(BLOCK);
-            out.few.push(self.matvec(place, &kernel, (part, 0..part.matrices.len()), &words, io, groups)?);
+            let matrices = 0..part.matrices.len();
+            let few = self.matvec(place, &kernel, (part, matrices.clone()), &words, io, groups)?;
+            let fed = head_fed(self.program);
+            let when = if fed.is_some() { When::NotSingle } else { When::Always };
+            out.few.push(Dispatch { when, ..few });
+            if let Some((_, norm, _)) = fed {
+                let mut words = words.clone();
+                words.read_norm(norm, self.buffers.few(Buffer::Selected), sizes.hidden);
+                let few = self.matvec(place, &kernel, (part, matrices), &words, io, groups)?;
+                out.few.push(Dispatch { when: When::Single, ..few });
+            }
             out.many.push(self.gemm(place, part, 0, &words, Mode::Store, &self.buffers.logits, true)?);
         }
         Ok(())
