@@ -10,6 +10,7 @@ use crate::buffers::Buffers;
 use crate::device::{Gpu, lost};
 use crate::kv::KvPool;
 use crate::lower::Dispatch;
+use crate::pass::next_pass_counts;
 use crate::shader::{ARGMAX, CHOOSE, DRAW, KernelId, Kernels, Source, TOP};
 
 /// Workgroups that look for the largest logit; `SHARES` of `argmax.wgsl`.
@@ -99,7 +100,7 @@ impl Chooser {
             Some(Dispatch { kernel, bind, words, .. }) => Choice { kernel, bind, words, groups: 1 },
             None => {
                 let files = ["largest.wgsl", "next_pass.wgsl", "choose.wgsl", "choose_alone.wgsl"];
-                let source = Source::new("choose", CHOOSE, &files).count("ROWS_MAX", rows_max);
+                let source = Source::new("choose", CHOOSE, &files).counts(&next_pass_counts(rows_max));
                 choice(source, &[pass, best, chosen], 1)
             }
         };
@@ -110,7 +111,7 @@ impl Chooser {
         let join = Source::new("draw", DRAW, &["next_pass.wgsl", "ranked.wgsl", "draw.wgsl"])
             .count("SHARES", shares)
             .count("RECORDS", RECORDS)
-            .count("ROWS_MAX", rows_max)
+            .counts(&next_pass_counts(rows_max))
             .count("VOCABULARY", vocabulary);
         let draw = [
             choice(top, &[logits, best], shares as u32),

@@ -11,8 +11,12 @@ use crate::lower::{Dispatch, Grid, UnitDispatches, When};
 use crate::shader::{FEW_ROWS, Kernels};
 use program::input_check::check;
 
-/// Positions of a row that one workgroup attends to before they are split; `next_pass.wgsl` counts alike.
+/// Positions of a row that one workgroup attends to rather than several, whose sums take a dispatch to join.
+const WHOLE_POSITIONS: usize = 512;
+
+/// Positions of a split, and the least number of splits.
 const SPLIT_POSITIONS: usize = 256;
+const SPLITS_MIN: usize = 8;
 
 /// How a pass runs.
 #[derive(Clone, Copy)]
@@ -40,7 +44,21 @@ impl Shape {
 
 /// Workgroups that share a row that sees `positions`.
 fn splits_of(positions: usize) -> usize {
-    positions.div_ceil(SPLIT_POSITIONS).clamp(1, SPLITS_MAX)
+    if positions <= WHOLE_POSITIONS {
+        return 1;
+    }
+    positions.div_ceil(SPLIT_POSITIONS).clamp(SPLITS_MIN, SPLITS_MAX)
+}
+
+/// Constants of `next_pass.wgsl`, which counts splits as [`splits_of`] does.
+pub(crate) fn next_pass_counts(rows_max: usize) -> [(&'static str, u32); 5] {
+    [
+        ("ROWS_MAX", rows_max as u32),
+        ("WHOLE_POSITIONS", WHOLE_POSITIONS as u32),
+        ("SPLIT_POSITIONS", SPLIT_POSITIONS as u32),
+        ("SPLITS_MIN", SPLITS_MIN as u32),
+        ("SPLITS_MAX", SPLITS_MAX as u32),
+    ]
 }
 
 /// The words that the host writes for a pass; see `shaders/pass.wgsl`.

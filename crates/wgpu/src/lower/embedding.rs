@@ -6,6 +6,7 @@ use program::{BackendError, Embed, Step, Unit};
 use super::kernels::{NormUse, Prepared};
 use super::{Dispatch, Grid, Lowering, NONE, Place, UnitDispatches, handed_on, norm_of, whole};
 use crate::chain::ChoiceBuffers;
+use crate::pass::next_pass_counts;
 use crate::shader::{Binding, CHOOSE_AND_EMBED, EMBED, EMBED_AND_PREPARE, Source};
 use crate::weights::{Part, group_of};
 
@@ -95,7 +96,7 @@ impl Lowering<'_> {
             keeps: false,
         };
         let source = Source::new(place.name, bindings, &[&EMBEDDING[..], files].concat())
-            .count("ROWS_MAX", self.rows_max)
+            .counts(&next_pass_counts(self.rows_max))
             .formats(&[part.matrices[0].layout]);
         let source = self.prepared(source, &inputs);
         let b = self.buffers;

@@ -3,7 +3,7 @@
 use program::{Attention, BackendError, Buffer, KvFormat, Norm, RopeStore, Step};
 
 use super::{Form, Grid, Lowering, NONE, Place, UnitDispatches, When, hands_on_attention, whole};
-use crate::buffers::MATRIX_TILE_ROWS;
+use crate::buffers::{MATRIX_TILE_ROWS, SPLITS_MAX};
 use crate::planes::UNIT;
 use crate::shader::{
     ATTENTION_MERGE, ATTENTION_ROWS, ATTENTION_ROWS_SPLIT, ATTENTION_TILES, Binding, ROPE_STORE, Source,
@@ -88,6 +88,7 @@ impl Lowering<'_> {
         let files = [&encode[..], &["attention_merge.wgsl"]].concat();
         let source = self
             .heads("attention_merge", ATTENTION_MERGE, &files, place, (store, Some(step)))
+            .count("SPLITS_MAX", SPLITS_MAX)
             .flag("ACROSS", self.across())
             .count("OUTPUT", form as usize);
         let buffers = [whole(&b.pass), whole(&b.attention), whole(coded), whole(&b.partials)];

@@ -1,4 +1,7 @@
-// Joins the splits of attention_rows.wgsl: one workgroup for each head of each row.
+// Joins the splits of attention_rows.wgsl: one workgroup for each head of each row. Threads of a column hold an element of
+// all splits, a share of them each, so that all loads are under way together.
+//
+// Constants beyond those of heads.wgsl: SPLITS_MAX, OUTPUT (what the next step reads).
 
 const NOTHING: u32 = 0u;
 const CODES: u32 = 1u;
@@ -8,7 +11,15 @@ const FLOATS: u32 = 2u;
 @group(0) @binding(6) var<storage, read_write> coded: array<u32>;
 @group(0) @binding(7) var<storage, read_write> partials: array<f32>;
 
-const THREADS: u32 = 64u;
+const THREADS: u32 = 256u;
+// Elements of a head at a time, and threads that share the splits of one.
+const ELEMENTS: u32 = min(WIDTH, THREADS);
+const SHARES: u32 = THREADS / ELEMENTS;
+const OWN: u32 = (SPLITS_MAX + SHARES - 1u) / SHARES;
+
+var<workgroup> peaks: array<f32, SPLITS_MAX>;
+var<workgroup> totals: array<f32, SPLITS_MAX>;
+var<workgroup> sums: array<f32, THREADS>;
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -18,36 +29,63 @@ fn main(
     @builtin(subgroup_size) lanes: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    var thread = index;
-    if (ACROSS) {
-        thread = subgroup * lanes + lane;
-    }
+    let thread = select(index, subgroup * lanes + lane, ACROSS);
     let head = workgroup.x;
     let row = workgroup.y;
     // The host writes how many splits there are into the header of the pass.
     let splits = pass_input[2];
     let start = (row * HEADS + head) * splits * (WIDTH + 2u);
-    var largest = -3.0e38;
-    for (var s = 0u; s < splits; s++) {
-        largest = max(largest, partials[start + s * (WIDTH + 2u)]);
+    let share = thread / ELEMENTS;
+    var own = own_of(start, splits, share, thread % ELEMENTS);
+    if (thread < SPLITS_MAX) {
+        let at = start + min(thread, splits - 1u) * (WIDTH + 2u);
+        peaks[thread] = partials[at];
+        // Beyond the last split there is nothing.
+        totals[thread] = select(0.0, partials[at + 1u], thread < splits);
+    }
+    workgroupBarrier();
+    var largest = peaks[0];
+    for (var s = 1u; s < SPLITS_MAX; s++) {
+        largest = max(largest, peaks[s]);
     }
     var total = 0.0;
-    for (var s = 0u; s < splits; s++) {
-        let at = start + s * (WIDTH + 2u);
-        total = fma(exp(partials[at] - largest), partials[at + 1u], total);
+    for (var s = 0u; s < SPLITS_MAX; s++) {
+        total = fma(exp(peaks[s] - largest), totals[s], total);
     }
-    for (var first = 0u; first < WIDTH; first += THREADS) {
-        let i = first + thread;
+    for (var first = 0u; first < WIDTH; first += ELEMENTS) {
+        let i = first + thread % ELEMENTS;
+        if (first != 0u) {
+            own = own_of(start, splits, share, i);
+        }
+        var sum = 0.0;
+        for (var k = 0u; k < OWN; k++) {
+            let s = min(k * SHARES + share, SPLITS_MAX - 1u);
+            sum = fma(exp(peaks[s] - largest), own[k], sum);
+        }
+        workgroupBarrier();
+        sums[thread] = sum;
+        workgroupBarrier();
         var value = 0.0;
-        if (i < WIDTH) {
-            var sum = 0.0;
-            for (var s = 0u; s < splits; s++) {
-                let at = start + s * (WIDTH + 2u);
-                sum = fma(exp(partials[at] - largest), partials[at + 2u + i], sum);
+        let writes = thread < ELEMENTS && i < WIDTH;
+        if (writes) {
+            for (var k = 0u; k < SHARES; k++) {
+                value += sums[k * ELEMENTS + thread];
             }
-            value = sum / total;
+            value /= total;
             output[row * OUTPUT_STRIDE + head * WIDTH + i] = value;
         }
-        hand_on(row, head, thread, i, value);
+        hand_on(row, head, thread, select(WIDTH, i, writes), value);
     }
+}
+
+// Element `i` of the splits that are a thread's own; zero where there is none.
+fn own_of(start: u32, splits: u32, share: u32, i: u32) -> array<f32, OWN> {
+    var own: array<f32, OWN>;
+    for (var k = 0u; k < OWN; k++) {
+        let s = k * SHARES + share;
+        if (share < SHARES && s < splits && i < WIDTH) {
+            own[k] = partials[start + s * (WIDTH + 2u) + 2u + i];
+        }
+    }
+    return own;
 }
