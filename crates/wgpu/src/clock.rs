@@ -8,6 +8,9 @@ use wgpu::{BufferUsages, QUERY_SIZE};
 
 use crate::device::{Gpu, lost};
 
+/// The choice of a token, which is no step of a program. It makes the next row of the embedding too, if it can.
+pub(crate) const CHOOSE: &str = "choose";
+
 /// Timestamps of a pass at most: what one query set holds.
 const STAMPS_MAX: u32 = wgpu::QUERY_SET_MAX_QUERIES;
 
@@ -82,6 +85,11 @@ impl Clock {
             row.weight_bytes += cost.weight_bytes;
             row.multiply_adds += cost.multiply_adds_per_row * rows as u64;
         }
+    }
+
+    /// Counts choices of tokens.
+    pub(crate) fn count_choices(&mut self, count: usize) {
+        self.row(CHOOSE).calls += count as u64;
     }
 
     pub(crate) fn take(&mut self) -> Vec<LedgerRow> {

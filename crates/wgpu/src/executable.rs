@@ -237,6 +237,7 @@ impl Executable {
             for unit in units {
                 (0..count).for_each(|_| clock.count(&self.program, *unit, 1));
             }
+            clock.count_choices(count);
         }
         Ok(())
     }

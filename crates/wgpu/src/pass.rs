@@ -4,7 +4,7 @@ use program::{BackendError, PAGE_ROWS, PassInput, Program, RowBucket, Segment};
 
 use crate::buffers::{Buffers, HEADER, SPLITS_MAX, pages_max};
 use crate::chain::{Chooser, Choosing};
-use crate::clock::Clock;
+use crate::clock::{CHOOSE, Clock};
 use crate::device::Gpu;
 use crate::executable::Counters;
 use crate::lower::{Dispatch, Grid, UnitDispatches, When};
@@ -233,7 +233,7 @@ impl<'a> Recorder<'a> {
                 chooser.record(self.gpu, self.kernels, choosing, &mut pass);
                 embedded = chooser.embeds(choosing);
                 if let Some(clock) = &mut clock {
-                    clock.stamp(&mut pass, "choose");
+                    clock.stamp(&mut pass, CHOOSE);
                 }
             }
             counters.passes += 1;
