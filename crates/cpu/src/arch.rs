@@ -107,10 +107,16 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
 pub(crate) enum Level {
     /// AVX-512 F, BW, DQ, VL and VNNI.
     #[cfg(target_arch = "x86_64")]
-    Avx512(avx512::Avx512),
+    Avx512Vnni(avx512::Avx512<avx512::Vnni>),
+    /// AVX-512 F, BW, DQ and VL.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512<avx512::Widening>),
+    /// AVX2, FMA, F16C and AVX-VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx2Vnni(avx2::Avx2<avx2::Vnni>),
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
-    Avx2(avx2::Avx2),
+    Avx2(avx2::Avx2<avx2::Widening>),
     /// NEON with DotProd and I8MM.
     #[cfg(target_arch = "aarch64")]
     NeonI8mm(neon::NeonI8mm),
@@ -129,6 +135,8 @@ pub(crate) enum Level {
 pub enum IsaChoice {
     /// The best the processor has.
     Best,
+    /// AVX-512 without VNNI, AVX2 or portable.
+    WithoutVnni,
     /// AVX2 or portable.
     AtMostAvx2,
     /// Plain Rust.
@@ -140,15 +148,17 @@ impl Level {
     pub(crate) fn detect(choice: IsaChoice) -> Level {
         #[cfg(target_arch = "x86_64")]
         {
-            if choice == IsaChoice::Best
-                && let Some(isa) = avx512::Avx512::detect()
-            {
-                return Level::Avx512(isa);
-            }
+            let vnni = choice == IsaChoice::Best;
+            let wide = vnni || choice == IsaChoice::WithoutVnni;
+            let found = None
+                .or_else(|| avx512::Avx512::<avx512::Vnni>::detect().filter(|_| vnni).map(Level::Avx512Vnni))
+                .or_else(|| avx512::Avx512::<avx512::Widening>::detect().filter(|_| wide).map(Level::Avx512))
+                .or_else(|| avx2::Avx2::<avx2::Vnni>::detect().filter(|_| vnni).map(Level::Avx2Vnni))
+                .or_else(|| avx2::Avx2::<avx2::Widening>::detect().map(Level::Avx2));
             if choice != IsaChoice::Portable
-                && let Some(isa) = avx2::Avx2::detect()
+                && let Some(level) = found
             {
-                return Level::Avx2(isa);
+                return level;
             }
         }
         #[cfg(target_arch = "aarch64")]
@@ -171,7 +181,11 @@ impl Level {
     pub(crate) fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512(_) => "AVX-512 VNNI",
+            Level::Avx512Vnni(_) => "AVX-512 VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => "AVX-512",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2Vnni(_) => "AVX-VNNI",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2(_) => "AVX2",
             #[cfg(target_arch = "aarch64")]

@@ -12,7 +12,7 @@ const IGNORED: &[Ignored] = &[];
 fn every_step_in_every_format_agrees_with_the_reference() {
     let suite = Suite::new(Selection::All, &mut || Box::new(ReferenceBackend::new()));
     assert!(suite.names().count() > 600);
-    for isa in [IsaChoice::Best, IsaChoice::AtMostAvx2, IsaChoice::Portable] {
+    for isa in [IsaChoice::Best, IsaChoice::WithoutVnni, IsaChoice::AtMostAvx2, IsaChoice::Portable] {
         for (threads, repack) in [(1, Repack::First), (2, Repack::Never), (3, Repack::Behind)] {
             let config = CpuConfig { threads, isa, repack };
             let mut make = || -> Box<dyn Backend> { Box::new(CpuBackend::new(config).unwrap()) };

@@ -19,6 +19,7 @@ fn places() -> impl Iterator<Item = (&'static str, IsaChoice, KvFormat)> {
     let others = [IsaChoice::AtMostAvx2, IsaChoice::Portable];
     let others = others.into_iter().flat_map(|isa| [("gemma3", isa, KvFormat::F16), ("qwen2", isa, KvFormat::F16)]);
     let all = [IsaChoice::Best, IsaChoice::AtMostAvx2, IsaChoice::Portable];
+    let others = others.chain([("qwen2", IsaChoice::WithoutVnni, KvFormat::F16)]);
     best.into_iter().chain(others).chain(all.map(|isa| ("gemma3", isa, KvFormat::Q8_0)))
 }
 

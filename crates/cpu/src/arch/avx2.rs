@@ -1,37 +1,94 @@
-//! AVX2 with FMA and F16C: two registers are sixteen lanes.
+//! AVX2 with FMA and F16C: two registers are sixteen lanes, with two ways to multiply bytes.
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use super::Isa;
 
-/// Proof that the processor has AVX2, FMA and F16C.
+/// How four bytes at a time are multiplied and added to a lane.
+///
+/// # Safety
+/// As for [`Isa`].
+pub(crate) unsafe trait ByteDot: Copy + Send + Sync + 'static {
+    const BYTE_BIAS: i32;
+
+    /// Unsigned bytes times signed ones, at most 127 and 128 or the other way round.
+    unsafe fn dot(acc: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i;
+    /// `weights` are value + 128; `acc` has been lowered for [`ByteDot::BYTE_BIAS`].
+    unsafe fn dot_biased(acc: __m256i, weights: __m256i, signed: __m256i) -> __m256i;
+}
+
+/// `vpdpbusd` of AVX-VNNI, which takes biased bytes as they are: Intel's Alder Lake, Zen 5 and later.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx2(());
+pub(crate) struct Vnni;
+/// Products of 16 bits, widened as they are added: every processor with AVX2.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Widening;
 
-impl Avx2 {
-    pub(crate) fn detect() -> Option<Avx2> {
-        let found =
-            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
-        found.then_some(Avx2(()))
+/// Proof that the processor has AVX2, FMA and F16C, and what `D` multiplies with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2<D>(PhantomData<D>);
+
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+impl Avx2<Vnni> {
+    pub(crate) fn detect() -> Option<Avx2<Vnni>> {
+        (has_avx2() && is_x86_feature_detected!("avxvnni")).then_some(Avx2(PhantomData))
     }
+}
 
+impl Avx2<Widening> {
+    pub(crate) fn detect() -> Option<Avx2<Widening>> {
+        has_avx2().then_some(Avx2(PhantomData))
+    }
+}
+
+impl<D> Avx2<D> {
     /// For entry points, which are reached only through a table made from a proof.
     ///
     /// # Safety
     /// The processor has the features.
-    pub(crate) unsafe fn assume() -> Avx2 {
-        Avx2(())
+    pub(crate) unsafe fn assume() -> Avx2<D> {
+        Avx2(PhantomData)
+    }
+}
+
+// SAFETY: one instruction of the feature that `detect` has checked.
+unsafe impl ByteDot for Vnni {
+    const BYTE_BIAS: i32 = 128;
+
+    #[inline(always)]
+    unsafe fn dot(acc: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+        _mm256_dpbusd_avx_epi32(acc, unsigned, signed)
+    }
+    #[inline(always)]
+    unsafe fn dot_biased(acc: __m256i, weights: __m256i, signed: __m256i) -> __m256i {
+        _mm256_dpbusd_avx_epi32(acc, weights, signed)
+    }
+}
+
+// SAFETY: intrinsics of AVX2.
+unsafe impl ByteDot for Widening {
+    const BYTE_BIAS: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn dot(acc: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+        // Two products of at most 127 · 128 fit 16 bits.
+        let pairs = _mm256_maddubs_epi16(unsigned, signed);
+        _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    }
+    #[inline(always)]
+    unsafe fn dot_biased(acc: __m256i, weights: __m256i, signed: __m256i) -> __m256i {
+        // Unsigned bytes up to 255 would leave 16 bits, so the weight's sign goes to the other factor.
+        let w = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
+        Self::dot(acc, _mm256_abs_epi8(w), _mm256_sign_epi8(signed, w))
     }
 }
 
 /// The lower and upper eight lanes.
 type Pair<T> = [T; 2];
-
-#[inline(always)]
-unsafe fn dot_half(acc: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
-    let pairs = _mm256_maddubs_epi16(unsigned, signed);
-    _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-}
 
 /// `amount` in each byte whose bit in `mask` is set.
 #[inline(always)]
@@ -46,12 +103,12 @@ unsafe fn where_set(mask: u32, amount: u8) -> __m256i {
 }
 
 // SAFETY: each method is intrinsics of the features that `detect` has checked.
-unsafe impl Isa for Avx2 {
+unsafe impl<D: ByteDot> Isa for Avx2<D> {
     type F32 = Pair<__m256>;
     type I32 = Pair<__m256i>;
     type U8 = Pair<__m256i>;
 
-    const BYTE_BIAS: i32 = 0;
+    const BYTE_BIAS: i32 = D::BYTE_BIAS;
     const TILE_ROWS: usize = 2;
     const TILE_GROUPS: usize = 1;
 
@@ -232,24 +289,17 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     unsafe fn dot(self, acc: Pair<__m256i>, weights: Pair<__m256i>, quad: i32) -> Pair<__m256i> {
         let signed = _mm256_set1_epi32(quad);
-        [dot_half(acc[0], weights[0], signed), dot_half(acc[1], weights[1], signed)]
+        [D::dot(acc[0], weights[0], signed), D::dot(acc[1], weights[1], signed)]
     }
     #[inline(always)]
     unsafe fn dot_biased(self, acc: Pair<__m256i>, weights: Pair<__m256i>, quad: i32) -> Pair<__m256i> {
-        // maddubs saturates at 16 bits, which |w| ≤ 128 with |a| ≤ 127 never reaches; unsigned bytes up to 255 would.
         let signed = _mm256_set1_epi32(quad);
-        let flip = _mm256_set1_epi8(-128);
-        let half = |acc, weights| {
-            let w = _mm256_xor_si256(weights, flip);
-            dot_half(acc, _mm256_abs_epi8(w), _mm256_sign_epi8(signed, w))
-        };
-        [half(acc[0], weights[0]), half(acc[1], weights[1])]
+        [D::dot_biased(acc[0], weights[0], signed), D::dot_biased(acc[1], weights[1], signed)]
     }
     #[inline(always)]
     unsafe fn dot_signed(self, acc: Pair<__m256i>, codes: Pair<__m256i>, quad: i32) -> Pair<__m256i> {
-        // Two products of at most 127 · 128 fit 16 bits.
         let unsigned = _mm256_set1_epi32(quad);
-        [dot_half(acc[0], unsigned, codes[0]), dot_half(acc[1], unsigned, codes[1])]
+        [D::dot(acc[0], unsigned, codes[0]), D::dot(acc[1], unsigned, codes[1])]
     }
     #[inline(always)]
     unsafe fn prefetch(self, from: *const u8) {

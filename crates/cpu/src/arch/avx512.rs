@@ -1,42 +1,107 @@
-//! AVX-512 with VNNI: one register is sixteen lanes.
+//! AVX-512: one register is sixteen lanes, with two ways to multiply bytes.
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use super::Isa;
 
-/// Proof that the processor has AVX-512 F, BW, DQ, VL and VNNI.
+/// How four bytes at a time are multiplied and added to a lane.
+///
+/// # Safety
+/// As for [`Isa`].
+pub(crate) unsafe trait ByteDot: Copy + Send + Sync + 'static {
+    const BYTE_BIAS: i32;
+
+    /// Unsigned bytes times signed ones, at most 127 and 128 or the other way round.
+    unsafe fn dot(acc: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i;
+    /// `weights` are value + 128; `acc` has been lowered for [`ByteDot::BYTE_BIAS`].
+    unsafe fn dot_biased(acc: __m512i, weights: __m512i, signed: __m512i) -> __m512i;
+}
+
+/// `vpdpbusd` of AVX-512 VNNI, which takes biased bytes as they are: Ice Lake, Zen 4 and later.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512(());
+pub(crate) struct Vnni;
+/// Products of 16 bits, widened as they are added: every processor with AVX-512, from Skylake-X on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Widening;
 
-impl Avx512 {
-    pub(crate) fn detect() -> Option<Avx512> {
-        let found = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512vnni")
-            && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
-        found.then_some(Avx512(()))
+/// Proof that the processor has AVX-512 F, BW, DQ and VL, and what `D` multiplies with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512<D>(PhantomData<D>);
+
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+}
+
+impl Avx512<Vnni> {
+    pub(crate) fn detect() -> Option<Avx512<Vnni>> {
+        (has_avx512() && is_x86_feature_detected!("avx512vnni")).then_some(Avx512(PhantomData))
     }
+}
 
+impl Avx512<Widening> {
+    pub(crate) fn detect() -> Option<Avx512<Widening>> {
+        has_avx512().then_some(Avx512(PhantomData))
+    }
+}
+
+impl<D> Avx512<D> {
     /// For entry points, which are reached only through a table made from a proof.
     ///
     /// # Safety
     /// The processor has the features.
-    pub(crate) unsafe fn assume() -> Avx512 {
-        Avx512(())
+    pub(crate) unsafe fn assume() -> Avx512<D> {
+        Avx512(PhantomData)
+    }
+}
+
+// SAFETY: one instruction of the feature that `detect` has checked.
+unsafe impl ByteDot for Vnni {
+    const BYTE_BIAS: i32 = 128;
+
+    #[inline(always)]
+    unsafe fn dot(acc: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
+        _mm512_dpbusd_epi32(acc, unsigned, signed)
+    }
+    #[inline(always)]
+    unsafe fn dot_biased(acc: __m512i, weights: __m512i, signed: __m512i) -> __m512i {
+        _mm512_dpbusd_epi32(acc, weights, signed)
+    }
+}
+
+// SAFETY: intrinsics of AVX-512 BW.
+unsafe impl ByteDot for Widening {
+    const BYTE_BIAS: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn dot(acc: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
+        // Two products of at most 127 · 128 fit 16 bits.
+        let pairs = _mm512_maddubs_epi16(unsigned, signed);
+        _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+    }
+    #[inline(always)]
+    unsafe fn dot_biased(acc: __m512i, weights: __m512i, signed: __m512i) -> __m512i {
+        // Unsigned bytes up to 255 would leave 16 bits, so the weight's sign goes to the other factor.
+        let w = _mm512_xor_si512(weights, _mm512_set1_epi8(-128));
+        let negative = _mm512_movepi8_mask(w);
+        let turned = _mm512_mask_sub_epi8(signed, negative, _mm512_setzero_si512(), signed);
+        Self::dot(acc, _mm512_abs_epi8(w), turned)
     }
 }
 
 // SAFETY: each method is intrinsics of the features that `detect` has checked.
-unsafe impl Isa for Avx512 {
+unsafe impl<D: ByteDot> Isa for Avx512<D> {
     type F32 = __m512;
     type I32 = __m512i;
     type U8 = __m512i;
 
-    const BYTE_BIAS: i32 = 128;
+    const BYTE_BIAS: i32 = D::BYTE_BIAS;
     const TILE_ROWS: usize = 4;
     const TILE_GROUPS: usize = 2;
 
@@ -192,15 +257,15 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     unsafe fn dot(self, acc: __m512i, weights: __m512i, quad: i32) -> __m512i {
-        _mm512_dpbusd_epi32(acc, weights, _mm512_set1_epi32(quad))
+        D::dot(acc, weights, _mm512_set1_epi32(quad))
     }
     #[inline(always)]
     unsafe fn dot_biased(self, acc: __m512i, weights: __m512i, quad: i32) -> __m512i {
-        _mm512_dpbusd_epi32(acc, weights, _mm512_set1_epi32(quad))
+        D::dot_biased(acc, weights, _mm512_set1_epi32(quad))
     }
     #[inline(always)]
     unsafe fn dot_signed(self, acc: __m512i, codes: __m512i, quad: i32) -> __m512i {
-        _mm512_dpbusd_epi32(acc, _mm512_set1_epi32(quad), codes)
+        D::dot(acc, _mm512_set1_epi32(quad), codes)
     }
     #[inline(always)]
     unsafe fn prefetch(self, from: *const u8) {

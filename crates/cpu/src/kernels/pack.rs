@@ -404,7 +404,7 @@ mod tests {
     #[test]
     fn kernels_write_what_the_layout_defines() {
         let mut random = Random::new(1);
-        for choice in [IsaChoice::Best, IsaChoice::AtMostAvx2, IsaChoice::Portable] {
+        for choice in [IsaChoice::Best, IsaChoice::WithoutVnni, IsaChoice::AtMostAvx2, IsaChoice::Portable] {
             let kernels = Kernels::of(Level::detect(choice));
             let mut fast = 0;
             for row in tensor::FORMATS {
