@@ -25,12 +25,11 @@ use program::cost::StepCost;
 use program::{Buffer, LedgerRow, PassInput, Program, Segment, Step, Unit};
 
 use crate::executable::Executable;
-use crate::kernels::attention::QUERY_ROWS;
-use crate::kernels::attention::coded::CodedQuery;
 use crate::kernels::pack::Packer;
 use crate::matrix::Matrix;
 use crate::memory::Shared;
 use crate::pages::Pages;
+use crate::pass::attend::TileMemory;
 use crate::pass::landing::pack_into;
 use crate::pool::{Pool, Worker};
 
@@ -99,8 +98,7 @@ struct Walk<'p> {
     phase: usize,
     /// Decoded columns of a matrix that stays in place: one buffer for each of a tile's two groups.
     columns: [Vec<f32>; 2],
-    /// Queries of a tile of attention, where keys are codes.
-    coded: [CodedQuery; QUERY_ROWS],
+    tile: TileMemory,
     started: Option<Instant>,
 }
 
@@ -130,14 +128,8 @@ impl<'p> Pass<'p> {
     /// Runs the segment on one thread of the pool.
     pub(crate) fn run(&self, worker: Worker<'_>) {
         let started = (worker.index == 0).then(Instant::now);
-        let mut walk = Walk {
-            pass: self,
-            worker,
-            phase: 0,
-            columns: [Vec::new(), Vec::new()],
-            coded: [CodedQuery::EMPTY; QUERY_ROWS],
-            started,
-        };
+        let mut walk =
+            Walk { pass: self, worker, phase: 0, columns: [Vec::new(), Vec::new()], tile: TileMemory::EMPTY, started };
         let program = &*self.exe.program;
         let rows = self.input.rows();
         walk.rotations();

@@ -16,8 +16,8 @@ use coded::CodedQuery;
 /// Positions of a page.
 pub(crate) const PAGE: usize = program::PAGE_ROWS;
 
-/// Query rows in a tile.
-pub(crate) const QUERY_ROWS: usize = 4;
+/// Most query rows in a tile.
+pub(crate) const QUERY_ROWS: usize = 12;
 
 /// The running softmax of one query row.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +34,8 @@ impl SoftmaxState {
 
 /// One page against up to [`QUERY_ROWS`] query rows.
 pub(crate) struct PageArgs<'a> {
-    /// Query vectors of `head_width` f32.
-    pub(crate) queries: [*const f32; QUERY_ROWS],
+    /// The queries, element by element: (head width, [`QUERY_ROWS`]).
+    pub(crate) queries: *const f32,
     /// Rows that count.
     pub(crate) row_count: usize,
     /// Elements of a head.
@@ -54,8 +54,26 @@ pub(crate) struct PageArgs<'a> {
     pub(crate) soft_cap: Option<f32>,
     /// Running softmax of each row.
     pub(crate) states: &'a mut [SoftmaxState; QUERY_ROWS],
-    /// Running outputs: the head width rounded up to sixteen f32 for each row.
-    pub(crate) outputs: [*mut f32; QUERY_ROWS],
+    /// Running outputs: (rows, value stride).
+    pub(crate) outputs: *mut f32,
+}
+
+impl PageArgs<'_> {
+    /// Where a row's outputs begin.
+    #[inline(always)]
+    fn output(&self, row: usize) -> *mut f32 {
+        self.outputs.wrapping_add(row * value_stride(self.head_width))
+    }
+
+    /// The positions of the page that one of `ROWS` rows sees.
+    #[inline(always)]
+    fn seen<const ROWS: usize>(&self, first: usize) -> (usize, usize) {
+        let mut seen = (PAGE, 0);
+        for row in first..first + ROWS {
+            seen = (seen.0.min(self.from[row]), seen.1.max(self.to[row]));
+        }
+        seen
+    }
 }
 
 /// A page kernel.
@@ -77,28 +95,38 @@ fn group<I: Isa>(left: usize) -> usize {
 #[inline(always)]
 pub(crate) unsafe fn page<I: Isa>(isa: I, args: &mut PageArgs<'_>) {
     let mut weights = [[0.0f32; PAGE]; QUERY_ROWS];
-    let mut row = 0;
-    while row < args.row_count {
-        let rows = group::<I>(args.row_count - row);
-        match rows {
-            4 => scores::<I, 4>(isa, args, row, &mut weights),
-            3 => scores::<I, 3>(isa, args, row, &mut weights),
-            2 => scores::<I, 2>(isa, args, row, &mut weights),
-            _ => scores::<I, 1>(isa, args, row, &mut weights),
+    // Conversions to f32 are shared by all rows of a whole tile.
+    let whole = const { I::TILE_ROWS == 4 } && args.row_count == QUERY_ROWS;
+    if whole {
+        scores::<I, QUERY_ROWS, 2>(isa, args, 0, &mut weights);
+    } else {
+        let mut row = 0;
+        while row < args.row_count {
+            let rows = group::<I>(args.row_count - row);
+            match rows {
+                4 => scores::<I, 4, 4>(isa, args, row, &mut weights),
+                3 => scores::<I, 3, 4>(isa, args, row, &mut weights),
+                2 => scores::<I, 2, 4>(isa, args, row, &mut weights),
+                _ => scores::<I, 1, 4>(isa, args, row, &mut weights),
+            }
+            row += rows;
         }
-        row += rows;
     }
     to_weights(isa, args, &mut weights);
-    let mut row = 0;
-    while row < args.row_count {
-        let rows = group::<I>(args.row_count - row);
-        match rows {
-            4 => add_values::<I, 4>(isa, args, row, &weights),
-            3 => add_values::<I, 3>(isa, args, row, &weights),
-            2 => add_values::<I, 2>(isa, args, row, &weights),
-            _ => add_values::<I, 1>(isa, args, row, &weights),
+    if whole {
+        add_values::<I, QUERY_ROWS, 2>(isa, args, 0, &weights);
+    } else {
+        let mut row = 0;
+        while row < args.row_count {
+            let rows = group::<I>(args.row_count - row);
+            match rows {
+                4 => add_values::<I, 4, 4>(isa, args, row, &weights),
+                3 => add_values::<I, 3, 4>(isa, args, row, &weights),
+                2 => add_values::<I, 2, 4>(isa, args, row, &weights),
+                _ => add_values::<I, 1, 4>(isa, args, row, &weights),
+            }
+            row += rows;
         }
-        row += rows;
     }
 }
 
@@ -108,37 +136,51 @@ unsafe fn to_weights<I: Isa>(isa: I, args: &mut PageArgs<'_>, weights: &mut Weig
     for (row, weights) in weights.iter_mut().enumerate().take(args.row_count) {
         let correction = softmax(isa, args, row, weights);
         if correction != 1.0 {
+            let outputs = args.output(row);
             for at in (0..args.head_width).step_by(16) {
-                let out = args.outputs[row].add(at);
-                isa.store(out, isa.mul(isa.load(out), isa.splat(correction)));
+                isa.store(outputs.add(at), isa.mul(isa.load(outputs.add(at)), isa.splat(correction)));
             }
         }
     }
 }
 
-/// Scores of `ROWS` queries with all positions of the page.
+/// Scores of `ROWS` queries with the positions that one of them sees, `PARTS` × 16 at a time.
 #[inline(always)]
-unsafe fn scores<I: Isa, const ROWS: usize>(isa: I, args: &PageArgs<'_>, first: usize, weights: &mut Weights) {
-    let mut sums = [[isa.splat(0.0); 4]; ROWS];
-    for element in 0..args.head_width {
-        let column = args.head.add(element * PAGE);
-        let keys: [I::F32; 4] = [
-            isa.load_f16(column),
-            isa.load_f16(column.add(16)),
-            isa.load_f16(column.add(32)),
-            isa.load_f16(column.add(48)),
-        ];
-        for row in 0..ROWS {
-            let query = isa.splat(*args.queries[first + row].add(element));
-            for part in 0..4 {
-                sums[row][part] = isa.fma(keys[part], query, sums[row][part]);
+unsafe fn scores<I: Isa, const ROWS: usize, const PARTS: usize>(
+    isa: I,
+    args: &PageArgs<'_>,
+    first: usize,
+    weights: &mut Weights,
+) {
+    let (from, to) = args.seen::<ROWS>(first);
+    for lanes in (from / (16 * PARTS) * (16 * PARTS)..to).step_by(16 * PARTS) {
+        let mut sums = [[isa.splat(0.0); PARTS]; ROWS];
+        for element in 0..args.head_width {
+            let column = args.head.add(element * PAGE + lanes);
+            let queries = args.queries.add(element * QUERY_ROWS + first);
+            let mut keys = [isa.splat(0.0); PARTS];
+            for part in 0..PARTS {
+                keys[part] = isa.load_f16(column.add(16 * part));
+            }
+            for row in 0..ROWS {
+                let query = isa.splat(*queries.add(row));
+                for part in 0..PARTS {
+                    sums[row][part] = isa.fma(keys[part], query, sums[row][part]);
+                }
             }
         }
-    }
-    for row in 0..ROWS {
-        for part in 0..4 {
-            let score = capped(isa, isa.mul(sums[row][part], isa.splat(args.scale)), args.soft_cap);
-            isa.store(weights[first + row].as_mut_ptr().add(16 * part), score);
+        let weights = weights.as_mut_ptr().cast::<f32>().add(first * PAGE + lanes);
+        // Nothing else here: a loop that is not unrolled would keep the sums in memory all along.
+        for row in 0..ROWS {
+            for part in 0..PARTS {
+                isa.store(weights.add(row * PAGE + 16 * part), sums[row][part]);
+            }
+        }
+        for row in 0..ROWS {
+            for part in 0..PARTS {
+                let score = weights.add(row * PAGE + 16 * part);
+                isa.store(score, capped(isa, isa.mul(isa.load(score), isa.splat(args.scale)), args.soft_cap));
+            }
         }
     }
 }
@@ -168,46 +210,49 @@ unsafe fn softmax<I: Isa>(isa: I, args: &mut PageArgs<'_>, row: usize, weights: 
         weights.fill(0.0);
         return 1.0;
     }
-    weights[..from].fill(f32::NEG_INFINITY);
-    weights[to..].fill(f32::NEG_INFINITY);
+    let (begin, end) = (from / 16 * 16, to.next_multiple_of(16));
+    weights[begin..from].fill(f32::NEG_INFINITY);
+    weights[to..end].fill(f32::NEG_INFINITY);
     let at = weights.as_mut_ptr();
-    let mut largest = isa.load(at);
-    for part in 1..4 {
-        largest = isa.max(largest, isa.load(at.add(16 * part)));
+    let mut largest = isa.load(at.add(begin));
+    for part in (begin + 16..end).step_by(16) {
+        largest = isa.max(largest, isa.load(at.add(part)));
     }
     let state = &mut args.states[row];
     let largest = isa.largest(largest).max(state.largest);
     let correction = if state.sum == 0.0 { 1.0 } else { (state.largest - largest).exp() };
-    for part in 0..4 {
-        let shifted = isa.sub(isa.load(at.add(16 * part)), isa.splat(largest));
-        isa.store(at.add(16 * part), exp(isa, shifted));
+    for part in (begin..end).step_by(16) {
+        let shifted = isa.sub(isa.load(at.add(part)), isa.splat(largest));
+        isa.store(at.add(part), exp(isa, shifted));
     }
     weights[..from].fill(0.0);
     weights[to..].fill(0.0);
     let at = weights.as_ptr();
-    let mut sum = isa.load(at);
-    for part in 1..4 {
-        sum = isa.add(sum, isa.load(at.add(16 * part)));
+    let mut sum = isa.load(at.add(begin));
+    for part in (begin + 16..end).step_by(16) {
+        sum = isa.add(sum, isa.load(at.add(part)));
     }
     state.sum = state.sum * correction + isa.sum(sum);
     state.largest = largest;
     correction
 }
 
-/// Adds the weighted values of the page to `ROWS` outputs, sixty-four elements at a time.
+/// Adds the weighted values of the page to `ROWS` outputs, `PARTS` × 16 elements at a time.
 #[inline(always)]
-unsafe fn add_values<I: Isa, const ROWS: usize>(isa: I, args: &PageArgs<'_>, first: usize, weights: &Weights) {
-    let rows = first..first + ROWS;
-    let from = rows.clone().map(|row| args.from[row]).min().unwrap_or(0);
-    let to = rows.map(|row| args.to[row]).max().unwrap_or(0);
+unsafe fn add_values<I: Isa, const ROWS: usize, const PARTS: usize>(
+    isa: I,
+    args: &PageArgs<'_>,
+    first: usize,
+    weights: &Weights,
+) {
     let stride = value_stride(args.head_width);
     let mut at = 0;
     while at < stride {
-        if stride - at >= 64 {
-            add_part::<I, ROWS, 4>(isa, args, first, weights, (from, to), at);
-            at += 64;
+        if stride - at >= 16 * PARTS {
+            add_part::<I, ROWS, PARTS>(isa, args, first, weights, at);
+            at += 16 * PARTS;
         } else {
-            add_part::<I, ROWS, 1>(isa, args, first, weights, (from, to), at);
+            add_part::<I, ROWS, 1>(isa, args, first, weights, at);
             at += 16;
         }
     }
@@ -219,17 +264,18 @@ unsafe fn add_part<I: Isa, const ROWS: usize, const PARTS: usize>(
     args: &PageArgs<'_>,
     first: usize,
     weights: &Weights,
-    (from, to): (usize, usize),
     at: usize,
 ) {
+    let (from, to) = args.seen::<ROWS>(first);
     let mut sums = [[isa.splat(0.0); PARTS]; ROWS];
     for row in 0..ROWS {
         for part in 0..PARTS {
-            sums[row][part] = isa.load(args.outputs[first + row].add(at + 16 * part));
+            sums[row][part] = isa.load(args.output(first + row).add(at + 16 * part));
         }
     }
     let values = args.head.add(PAGE * args.head_width);
     let stride = value_stride(args.head_width);
+    let weights = weights.as_ptr().cast::<f32>().add(first * PAGE);
     for position in from..to {
         let value = values.add(position * stride + at);
         let mut parts = [isa.splat(0.0); PARTS];
@@ -237,7 +283,7 @@ unsafe fn add_part<I: Isa, const ROWS: usize, const PARTS: usize>(
             parts[part] = isa.load_f16(value.add(16 * part));
         }
         for row in 0..ROWS {
-            let weight = isa.splat(weights[first + row][position]);
+            let weight = isa.splat(*weights.add(row * PAGE + position));
             for part in 0..PARTS {
                 sums[row][part] = isa.fma(parts[part], weight, sums[row][part]);
             }
@@ -245,7 +291,7 @@ unsafe fn add_part<I: Isa, const ROWS: usize, const PARTS: usize>(
     }
     for row in 0..ROWS {
         for part in 0..PARTS {
-            isa.store(args.outputs[first + row].add(at + 16 * part), sums[row][part]);
+            isa.store(args.output(first + row).add(at + 16 * part), sums[row][part]);
         }
     }
 }

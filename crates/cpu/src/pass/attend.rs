@@ -3,8 +3,33 @@
 use program::Attention;
 
 use super::Walk;
+use crate::kernels::attention::coded::CodedQuery;
 use crate::kernels::attention::{PAGE, PageArgs, QUERY_ROWS, SoftmaxState};
-use crate::pages::PageFormat;
+use crate::pages::{PageFormat, value_stride};
+
+/// Widest head a tile's buffers hold.
+pub(crate) const HEAD_WIDTH_MAX: usize = 512;
+
+/// Query rows of a tile where a sequence has a single row: more tiles, for more threads.
+const SINGLE_ROW_QUERIES: usize = 4;
+
+/// What a thread keeps of the tile of attention that it is at.
+pub(super) struct TileMemory {
+    /// (head width, [`QUERY_ROWS`])
+    queries: [f32; HEAD_WIDTH_MAX * QUERY_ROWS],
+    /// The queries where keys are codes.
+    coded: [CodedQuery; QUERY_ROWS],
+    /// (query rows, value stride)
+    outputs: [f32; QUERY_ROWS * HEAD_WIDTH_MAX],
+}
+
+impl TileMemory {
+    pub(super) const EMPTY: TileMemory = TileMemory {
+        queries: [0.0; HEAD_WIDTH_MAX * QUERY_ROWS],
+        coded: [CodedQuery::EMPTY; QUERY_ROWS],
+        outputs: [0.0; QUERY_ROWS * HEAD_WIDTH_MAX],
+    };
+}
 
 /// Query vectors of one run of rows and one key head that a tile covers: (row, head) pairs, row by row.
 struct Tile {
@@ -18,7 +43,8 @@ struct Tile {
 impl Walk<'_> {
     pub(super) fn attention(&mut self, step: &Attention, layer: usize) {
         let group = step.heads / step.kv_heads;
-        let tiles_of = |rows: usize| (rows * group).div_ceil(QUERY_ROWS) * step.kv_heads;
+        let high = |rows: usize| if rows == 1 { SINGLE_ROW_QUERIES } else { QUERY_ROWS };
+        let tiles_of = |rows: usize| (rows * group).div_ceil(high(rows)) * step.kv_heads;
         let total: usize = self.pass.runs.iter().map(|(_, rows)| tiles_of(*rows)).sum();
         let chunk = (total / (self.worker.threads * 16)).clamp(1, 8);
         self.phase(total, chunk, |walk, claimed| {
@@ -30,73 +56,80 @@ impl Walk<'_> {
                         continue;
                     }
                     let per_head = tiles / step.kv_heads;
-                    let first = index % per_head * QUERY_ROWS;
-                    let count = QUERY_ROWS.min(rows * group - first);
-                    walk.tile(step, layer, &Tile { first_row: *first_row, kv_head: index / per_head, first, count });
+                    let first = index % per_head * high(*rows);
+                    let count = high(*rows).min(rows * group - first);
+                    walk.attend_tile(
+                        step,
+                        layer,
+                        &Tile { first_row: *first_row, kv_head: index / per_head, first, count },
+                    );
                     break;
                 }
             }
         });
     }
 
-    fn tile(&mut self, step: &Attention, layer: usize, tile: &Tile) {
+    fn attend_tile(&mut self, step: &Attention, layer: usize, tile: &Tile) {
         let (pass, exe) = (self.pass, self.pass.exe);
         let pages = pass.pages();
         let layout = pages.layers[layer];
         let group = step.heads / step.kv_heads;
-        let mut queries = [std::ptr::null(); QUERY_ROWS];
+        let memory = &mut self.tile;
         let mut seen = [(0, 0); QUERY_ROWS];
-        for vector in 0..tile.count {
+        for (vector, seen) in seen.iter_mut().enumerate().take(tile.count) {
             let row = tile.first_row + (tile.first + vector) / group;
             let head = tile.kv_head * group + (tile.first + vector) % group;
-            queries[vector] = exe.scratch.qkv.address(row * exe.program.sizes.qkv + head * step.head_width);
+            let at = row * exe.program.sizes.qkv + head * step.head_width;
+            // SAFETY: the query was written in an earlier phase; its width was checked at compile time.
+            unsafe {
+                let query = exe.scratch.qkv.slice(at, step.head_width);
+                if pages.format == PageFormat::Codes {
+                    let coded = &mut memory.coded[vector];
+                    (exe.kernels.code_query)(query.as_ptr(), step.head_width, step.scale, coded);
+                }
+                let to = memory.queries[vector..].iter_mut().step_by(QUERY_ROWS);
+                to.zip(query).for_each(|(to, element)| *to = *element);
+            }
             let position = pass.input.positions[row] as usize;
             let first_seen = step.window.map_or(0, |window| (position + 1).saturating_sub(window as usize));
-            seen[vector] = (first_seen, position + 1);
-            if pages.format == PageFormat::Codes {
-                let coded = &mut self.coded[vector];
-                // SAFETY: the query was written in an earlier phase; its width was checked at compile time.
-                unsafe { (exe.kernels.code_query)(queries[vector], step.head_width, step.scale, coded) };
-            }
+            *seen = (first_seen, position + 1);
         }
+        let stride = value_stride(step.head_width);
+        memory.outputs[..tile.count * stride].fill(0.0);
         let begin = seen[..tile.count].iter().map(|range| range.0).min().unwrap_or(0) / PAGE;
         let end = seen[..tile.count].iter().map(|range| range.1).max().unwrap_or(0).div_ceil(PAGE);
         let table = &pass.input.page_tables[pass.input.sequences[tile.first_row] as usize];
-        let mut outputs = [[0.0f32; HEAD_WIDTH_MAX]; QUERY_ROWS];
         let mut states = [SoftmaxState::EMPTY; QUERY_ROWS];
         let page_kernel = (exe.kernels.page)(pages.format);
         for page in begin..end {
             let head = layout.head(pages, table.pages[page] as usize, tile.kv_head);
             let bound = |position: usize| position.saturating_sub(page * PAGE).min(PAGE);
             let mut args = PageArgs {
-                queries,
+                queries: memory.queries.as_ptr(),
                 row_count: tile.count,
                 head_width: step.head_width,
                 head: head.address(0),
-                coded: &self.coded,
+                coded: &memory.coded,
                 from: seen.map(|range| bound(range.0)),
                 to: seen.map(|range| bound(range.1)),
                 scale: step.scale,
                 soft_cap: step.soft_cap,
                 states: &mut states,
-                outputs: outputs.each_mut().map(|row| row.as_mut_ptr()),
+                outputs: memory.outputs.as_mut_ptr(),
             };
             // SAFETY: queries and pages were written in earlier phases and span the widths given.
             unsafe { page_kernel(&mut args) };
         }
-        for vector in 0..tile.count {
+        for (vector, state) in states.iter().enumerate().take(tile.count) {
             let row = tile.first_row + (tile.first + vector) / group;
             let head = tile.kv_head * group + (tile.first + vector) % group;
             let at = row * exe.program.sizes.attention + head * step.head_width;
             // SAFETY: this (row, head) belongs to the claimed tile.
             let out = unsafe { exe.scratch.attention.slice_mut(at, step.head_width) };
-            let factor = 1.0 / states[vector].sum;
-            for (out, value) in out.iter_mut().zip(&outputs[vector]) {
+            let factor = 1.0 / state.sum;
+            for (out, value) in out.iter_mut().zip(&memory.outputs[vector * stride..]) {
                 *out = value * factor;
             }
         }
     }
 }
-
-/// Widest head a tile's stack buffers hold.
-pub(crate) const HEAD_WIDTH_MAX: usize = 512;

@@ -6,6 +6,7 @@ use super::Walk;
 use crate::kernels::attention::PAGE;
 use crate::memory::Shared;
 use crate::pages::{BLOCK, PageFormat, code_bytes, key_at, value_at, value_stride, values_start};
+use crate::pass::HEAD_WIDTH_MAX;
 
 impl Walk<'_> {
     /// Writes a row's keys and values, (kv heads, head width) each, into its page.
@@ -27,15 +28,16 @@ impl Walk<'_> {
 
     fn store_halves(&self, head: Shared<u16>, at: usize, keys: &[f32], values: &[f32]) {
         let width = keys.len();
-        for (element, key) in keys.iter().enumerate() {
-            let bits = half::f16::from_f32(*key).to_bits();
-            // SAFETY: a position of a sequence belongs to one row, which this thread claimed.
-            unsafe { *head.address_mut(element * PAGE + at) = bits };
-        }
-        // SAFETY: as above.
+        let to_f16 = self.pass.exe.kernels.to_f16;
+        let mut halves = [0; HEAD_WIDTH_MAX];
+        let halves = &mut halves[..width];
+        // SAFETY: a position of a sequence belongs to one row, which this thread claimed.
         unsafe {
+            to_f16(keys.as_ptr(), width, halves.as_mut_ptr());
+            let columns = head.slice_mut(0, PAGE * width).chunks_exact_mut(PAGE);
+            columns.zip(halves).for_each(|(column, half)| column[at] = *half);
             let to = head.slice_mut(PAGE * width + at * value_stride(width), width);
-            (self.pass.exe.kernels.to_f16)(values.as_ptr(), width, to.as_mut_ptr());
+            to_f16(values.as_ptr(), width, to.as_mut_ptr());
         }
     }
 }

@@ -233,7 +233,7 @@ unsafe fn add_values<I: Isa, const ROWS: usize, const PARTS: usize>(
             }
             for row in 0..ROWS {
                 for part in 0..PARTS {
-                    let out = args.outputs[first + row].add(block * BLOCK + at + 16 * part);
+                    let out = args.output(first + row).add(block * BLOCK + at + 16 * part);
                     let fine = isa.to_f32(fine[row][part]);
                     let whole = isa.fma(fine, isa.splat(1.0 / WEIGHT_FINER), isa.to_f32(coarse[row][part]));
                     isa.store(out, isa.fma(whole, isa.splat(shared[row].scale), isa.load(out)));
