@@ -31,11 +31,13 @@ impl Walk<'_> {
         let to_f16 = self.pass.exe.kernels.to_f16;
         let mut halves = [0; HEAD_WIDTH_MAX];
         let halves = &mut halves[..width];
-        // SAFETY: a position of a sequence belongs to one row, which this thread claimed.
+        // SAFETY: a position of a sequence belongs to one row, which this thread claimed. Keys of other positions lie between
+        // its own, so that no slice may span them.
         unsafe {
             to_f16(keys.as_ptr(), width, halves.as_mut_ptr());
-            let columns = head.slice_mut(0, PAGE * width).chunks_exact_mut(PAGE);
-            columns.zip(halves).for_each(|(column, half)| column[at] = *half);
+            for (element, half) in halves.iter().enumerate() {
+                *head.address_mut(element * PAGE + at) = *half;
+            }
             let to = head.slice_mut(PAGE * width + at * value_stride(width), width);
             to_f16(values.as_ptr(), width, to.as_mut_ptr());
         }
