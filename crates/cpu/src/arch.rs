@@ -107,16 +107,16 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
 pub(crate) enum Level {
     /// AVX-512 F, BW, DQ, VL and VNNI.
     #[cfg(target_arch = "x86_64")]
-    Avx512Vnni(avx512::Avx512<avx512::Vnni>),
+    Avx512Vnni(avx512::Avx512Vnni),
     /// AVX-512 F, BW, DQ and VL.
     #[cfg(target_arch = "x86_64")]
-    Avx512(avx512::Avx512<avx512::Widening>),
+    Avx512(avx512::Avx512),
     /// AVX2, FMA, F16C and AVX-VNNI.
     #[cfg(target_arch = "x86_64")]
-    Avx2Vnni(avx2::Avx2<avx2::Vnni>),
+    Avx2Vnni(avx2::Avx2Vnni),
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
-    Avx2(avx2::Avx2<avx2::Widening>),
+    Avx2(avx2::Avx2),
     /// NEON with DotProd and I8MM.
     #[cfg(target_arch = "aarch64")]
     NeonI8mm(neon::NeonI8mm),
@@ -148,17 +148,25 @@ impl Level {
     pub(crate) fn detect(choice: IsaChoice) -> Level {
         #[cfg(target_arch = "x86_64")]
         {
-            let vnni = choice == IsaChoice::Best;
-            let wide = vnni || choice == IsaChoice::WithoutVnni;
-            let found = None
-                .or_else(|| avx512::Avx512::<avx512::Vnni>::detect().filter(|_| vnni).map(Level::Avx512Vnni))
-                .or_else(|| avx512::Avx512::<avx512::Widening>::detect().filter(|_| wide).map(Level::Avx512))
-                .or_else(|| avx2::Avx2::<avx2::Vnni>::detect().filter(|_| vnni).map(Level::Avx2Vnni))
-                .or_else(|| avx2::Avx2::<avx2::Widening>::detect().map(Level::Avx2));
-            if choice != IsaChoice::Portable
-                && let Some(level) = found
+            if choice == IsaChoice::Best
+                && let Some(isa) = avx512::Avx512Vnni::detect()
             {
-                return level;
+                return Level::Avx512Vnni(isa);
+            }
+            if matches!(choice, IsaChoice::Best | IsaChoice::WithoutVnni)
+                && let Some(isa) = avx512::Avx512::detect()
+            {
+                return Level::Avx512(isa);
+            }
+            if choice == IsaChoice::Best
+                && let Some(isa) = avx2::Avx2Vnni::detect()
+            {
+                return Level::Avx2Vnni(isa);
+            }
+            if choice != IsaChoice::Portable
+                && let Some(isa) = avx2::Avx2::detect()
+            {
+                return Level::Avx2(isa);
             }
         }
         #[cfg(target_arch = "aarch64")]

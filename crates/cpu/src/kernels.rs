@@ -238,31 +238,21 @@ macro_rules! kernels {
 #[cfg(target_arch = "x86_64")]
 kernels!(
     avx512_vnni,
-    crate::arch::avx512::Avx512<crate::arch::avx512::Vnni>,
-    crate::arch::avx512::Avx512::<crate::arch::avx512::Vnni>::assume(),
+    crate::arch::avx512::Avx512Vnni,
+    crate::arch::avx512::Avx512Vnni::assume(),
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"
 );
 #[cfg(target_arch = "x86_64")]
 kernels!(
     avx512,
-    crate::arch::avx512::Avx512<crate::arch::avx512::Widening>,
-    crate::arch::avx512::Avx512::<crate::arch::avx512::Widening>::assume(),
+    crate::arch::avx512::Avx512,
+    crate::arch::avx512::Avx512::assume(),
     "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
 );
 #[cfg(target_arch = "x86_64")]
-kernels!(
-    avx2_vnni,
-    crate::arch::avx2::Avx2<crate::arch::avx2::Vnni>,
-    crate::arch::avx2::Avx2::<crate::arch::avx2::Vnni>::assume(),
-    "avxvnni,avx2,fma,f16c"
-);
+kernels!(avx2_vnni, crate::arch::avx2::Avx2Vnni, crate::arch::avx2::Avx2Vnni::assume(), "avxvnni,avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-kernels!(
-    avx2,
-    crate::arch::avx2::Avx2<crate::arch::avx2::Widening>,
-    crate::arch::avx2::Avx2::<crate::arch::avx2::Widening>::assume(),
-    "avx2,fma,f16c"
-);
+kernels!(avx2, crate::arch::avx2::Avx2, crate::arch::avx2::Avx2::assume(), "avx2,fma,f16c");
 #[cfg(target_arch = "aarch64")]
 kernels!(neon_i8mm, crate::arch::neon::NeonI8mm, crate::arch::neon::NeonI8mm::assume(), "neon,dotprod,i8mm");
 #[cfg(target_arch = "aarch64")]

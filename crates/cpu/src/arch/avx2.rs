@@ -27,31 +27,34 @@ pub(crate) struct Widening;
 
 /// Proof that the processor has AVX2, FMA and F16C, and what `D` multiplies with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx2<D>(PhantomData<D>);
+pub(crate) struct Lanes<D>(PhantomData<D>);
+
+pub(crate) type Avx2Vnni = Lanes<Vnni>;
+pub(crate) type Avx2 = Lanes<Widening>;
 
 fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
-impl Avx2<Vnni> {
-    pub(crate) fn detect() -> Option<Avx2<Vnni>> {
-        (has_avx2() && is_x86_feature_detected!("avxvnni")).then_some(Avx2(PhantomData))
+impl Avx2Vnni {
+    pub(crate) fn detect() -> Option<Avx2Vnni> {
+        (has_avx2() && is_x86_feature_detected!("avxvnni")).then_some(Lanes(PhantomData))
     }
 }
 
-impl Avx2<Widening> {
-    pub(crate) fn detect() -> Option<Avx2<Widening>> {
-        has_avx2().then_some(Avx2(PhantomData))
+impl Avx2 {
+    pub(crate) fn detect() -> Option<Avx2> {
+        has_avx2().then_some(Lanes(PhantomData))
     }
 }
 
-impl<D> Avx2<D> {
+impl<D> Lanes<D> {
     /// For entry points, which are reached only through a table made from a proof.
     ///
     /// # Safety
     /// The processor has the features.
-    pub(crate) unsafe fn assume() -> Avx2<D> {
-        Avx2(PhantomData)
+    pub(crate) unsafe fn assume() -> Lanes<D> {
+        Lanes(PhantomData)
     }
 }
 
@@ -103,7 +106,7 @@ unsafe fn where_set(mask: u32, amount: u8) -> __m256i {
 }
 
 // SAFETY: each method is intrinsics of the features that `detect` has checked.
-unsafe impl<D: ByteDot> Isa for Avx2<D> {
+unsafe impl<D: ByteDot> Isa for Lanes<D> {
     type F32 = Pair<__m256>;
     type I32 = Pair<__m256i>;
     type U8 = Pair<__m256i>;

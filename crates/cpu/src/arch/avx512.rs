@@ -27,7 +27,10 @@ pub(crate) struct Widening;
 
 /// Proof that the processor has AVX-512 F, BW, DQ and VL, and what `D` multiplies with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512<D>(PhantomData<D>);
+pub(crate) struct Lanes<D>(PhantomData<D>);
+
+pub(crate) type Avx512Vnni = Lanes<Vnni>;
+pub(crate) type Avx512 = Lanes<Widening>;
 
 fn has_avx512() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -39,25 +42,25 @@ fn has_avx512() -> bool {
         && is_x86_feature_detected!("f16c")
 }
 
-impl Avx512<Vnni> {
-    pub(crate) fn detect() -> Option<Avx512<Vnni>> {
-        (has_avx512() && is_x86_feature_detected!("avx512vnni")).then_some(Avx512(PhantomData))
+impl Avx512Vnni {
+    pub(crate) fn detect() -> Option<Avx512Vnni> {
+        (has_avx512() && is_x86_feature_detected!("avx512vnni")).then_some(Lanes(PhantomData))
     }
 }
 
-impl Avx512<Widening> {
-    pub(crate) fn detect() -> Option<Avx512<Widening>> {
-        has_avx512().then_some(Avx512(PhantomData))
+impl Avx512 {
+    pub(crate) fn detect() -> Option<Avx512> {
+        has_avx512().then_some(Lanes(PhantomData))
     }
 }
 
-impl<D> Avx512<D> {
+impl<D> Lanes<D> {
     /// For entry points, which are reached only through a table made from a proof.
     ///
     /// # Safety
     /// The processor has the features.
-    pub(crate) unsafe fn assume() -> Avx512<D> {
-        Avx512(PhantomData)
+    pub(crate) unsafe fn assume() -> Lanes<D> {
+        Lanes(PhantomData)
     }
 }
 
@@ -96,7 +99,7 @@ unsafe impl ByteDot for Widening {
 }
 
 // SAFETY: each method is intrinsics of the features that `detect` has checked.
-unsafe impl<D: ByteDot> Isa for Avx512<D> {
+unsafe impl<D: ByteDot> Isa for Lanes<D> {
     type F32 = __m512;
     type I32 = __m512i;
     type U8 = __m512i;

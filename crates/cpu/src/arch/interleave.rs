@@ -36,7 +36,7 @@ unsafe fn every_fourth(from: *const u8, stride: usize) -> __m512i {
 
 // SAFETY: intrinsics of the features that `detect` has checked.
 #[cfg(target_arch = "x86_64")]
-unsafe impl<D: super::avx512::ByteDot> Interleave for super::avx512::Avx512<D> {
+unsafe impl<D: super::avx512::ByteDot> Interleave for super::avx512::Lanes<D> {
     #[inline(always)]
     unsafe fn words(self, from: *const u8, stride: usize) -> [__m512i; 4] {
         let (a, b) = (every_fourth(from, stride), every_fourth(from.add(stride), stride));
@@ -104,7 +104,7 @@ unsafe fn unzip_half(a: __m256i) -> __m256i {
 
 // SAFETY: as above.
 #[cfg(target_arch = "x86_64")]
-unsafe impl<D: super::avx2::ByteDot> Interleave for super::avx2::Avx2<D> {
+unsafe impl<D: super::avx2::ByteDot> Interleave for super::avx2::Lanes<D> {
     #[inline(always)]
     unsafe fn words(self, from: *const u8, stride: usize) -> [[__m256i; 2]; 4] {
         let (low, high) = (words_of_eight(from, stride), words_of_eight(from.add(8 * stride), stride));

@@ -55,17 +55,13 @@ macro_rules! compiled {
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 #[cfg(target_arch = "x86_64")]
-compiled!(
-    on_avx512_vnni,
-    avx512::Avx512::<avx512::Vnni>::assume(),
-    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"
-);
+compiled!(on_avx512_vnni, avx512::Avx512Vnni::assume(), "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-compiled!(on_avx512, avx512::Avx512::<avx512::Widening>::assume(), "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c");
+compiled!(on_avx512, avx512::Avx512::assume(), "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-compiled!(on_avx2_vnni, avx2::Avx2::<avx2::Vnni>::assume(), "avxvnni,avx2,fma,f16c");
+compiled!(on_avx2_vnni, avx2::Avx2Vnni::assume(), "avxvnni,avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-compiled!(on_avx2, avx2::Avx2::<avx2::Widening>::assume(), "avx2,fma,f16c");
+compiled!(on_avx2, avx2::Avx2::assume(), "avx2,fma,f16c");
 #[cfg(target_arch = "aarch64")]
 compiled!(on_neon_i8mm, super::neon::NeonI8mm::assume(), "neon,dotprod,i8mm");
 #[cfg(target_arch = "aarch64")]
@@ -78,16 +74,16 @@ fn compiled() -> Vec<Compiled> {
     let mut sets = vec![Compiled { name: "portable", fused: false, run: on_portable }];
     #[cfg(target_arch = "x86_64")]
     {
-        if avx512::Avx512::<avx512::Vnni>::detect().is_some() {
+        if avx512::Avx512Vnni::detect().is_some() {
             sets.push(Compiled { name: "AVX-512 VNNI", fused: true, run: on_avx512_vnni });
         }
-        if avx512::Avx512::<avx512::Widening>::detect().is_some() {
+        if avx512::Avx512::detect().is_some() {
             sets.push(Compiled { name: "AVX-512", fused: true, run: on_avx512 });
         }
-        if avx2::Avx2::<avx2::Vnni>::detect().is_some() {
+        if avx2::Avx2Vnni::detect().is_some() {
             sets.push(Compiled { name: "AVX-VNNI", fused: true, run: on_avx2_vnni });
         }
-        if avx2::Avx2::<avx2::Widening>::detect().is_some() {
+        if avx2::Avx2::detect().is_some() {
             sets.push(Compiled { name: "AVX2", fused: true, run: on_avx2 });
         }
     }
