@@ -1,13 +1,13 @@
 //! The lookup of tokens, which with few rows also makes the first product's inputs, and with a row that goes on by itself
 //! follows the choice of its token in one dispatch.
 
-use program::{BackendError, Embed, Step, Unit};
+use program::{BackendError, Buffer, Embed, Step, Unit};
 
 use super::kernels::{NormUse, Prepared};
-use super::{Dispatch, Grid, Lowering, NONE, Place, UnitDispatches, handed_on, norm_of, whole};
+use super::{Dispatch, Grid, Lowering, NONE, Place, UnitDispatches, handed_on, index, norm_of, whole};
 use crate::chain::ChoiceBuffers;
 use crate::pass::next_pass_counts;
-use crate::shader::{Binding, CHOOSE_AND_EMBED, EMBED, EMBED_AND_PREPARE, Source};
+use crate::shader::{CHOOSE_AND_EMBED, EMBED, EMBED_AND_PREPARE, Source};
 use crate::weights::{Part, group_of};
 
 /// Files of kernels that embed a row and make the first product's inputs of it.
@@ -24,9 +24,9 @@ impl Lowering<'_> {
         let group = self.weights.group(&group_of(place.unit, place.step));
         for part in &group.parts {
             let few = if self.embeds_inputs(Some((place.unit, place.step)), place.after) {
-                let buffers = [whole(&self.buffers.pass)];
-                let files = ["embed_and_prepare.wgsl"];
-                self.embed_inputs(place, step, part, (EMBED_AND_PREPARE, &files, &buffers), Grid::Rows)
+                let files = [&EMBEDDING[..], &["embed_and_prepare.wgsl"]].concat();
+                let source = Source::new("embed and prepare", EMBED_AND_PREPARE, &files);
+                self.embed_inputs(place, step, part, (source, &[whole(&self.buffers.pass)]), Grid::Rows)
             } else {
                 self.embed_rows(place, step, part)
             };
@@ -45,9 +45,11 @@ impl Lowering<'_> {
             return None;
         }
         let group = self.weights.group(&group_of(place.unit, place.step));
-        let files = ["largest.wgsl", "next_pass.wgsl", "choose.wgsl", "choose_and_embed.wgsl"];
+        let choosing = ["largest.wgsl", "next_pass.wgsl", "choose.wgsl", "choose_and_embed.wgsl"];
+        let source = Source::new("choose and embed", CHOOSE_AND_EMBED, &[&EMBEDDING[..], &choosing].concat())
+            .counts(&next_pass_counts(self.rows_max));
         let buffers = [&self.buffers.pass, &choices.best, &choices.chosen].map(whole);
-        Some(self.embed_inputs(place, step, &group.parts[0], (CHOOSE_AND_EMBED, &files, &buffers), Grid::Fixed(1)))
+        Some(self.embed_inputs(place, step, &group.parts[0], (source, &buffers), Grid::Fixed(1)))
     }
 
     /// Whether the step before writes the inputs of this one, which has a norm, with few rows.
@@ -72,20 +74,20 @@ impl Lowering<'_> {
         self.dispatch(place.name, source, &words, &buffers, Grid::Rows)
     }
 
-    /// A kernel of `embedded.wgsl` with further files and buffers.
+    /// A kernel with [`EMBEDDING`], with the buffers that it has beside those of these files.
     fn embed_inputs(
         &mut self,
         place: &Place<'_>,
         step: &Embed,
         part: &Part,
-        (bindings, files, buffers): (&'static [Binding], &[&'static str], &[wgpu::BufferBinding<'_>]),
+        (source, buffers): (Source, &[wgpu::BufferBinding<'_>]),
         grid: Grid,
     ) -> Dispatch {
         let (unit, after) = place.after.expect("inputs are some step's");
         let norm = norm_of(after).expect("inputs are those of a step with a norm");
-        let start = self.weights.vector(place.number, (place.number_after, super::index(unit, norm.weight)));
+        let start = self.weights.vector(place.number, (place.number_after, index(unit, norm.weight)));
         let hidden = self.program.sizes.hidden;
-        let few = self.buffers.few(program::Buffer::Hidden);
+        let few = self.buffers.few(Buffer::Hidden);
         let inputs = Prepared {
             form: self.form(unit, after),
             norm: Some((start, norm.epsilon, NormUse::Weights)),
@@ -95,10 +97,7 @@ impl Lowering<'_> {
             sum_count: few.sum_count,
             keeps: false,
         };
-        let source = Source::new(place.name, bindings, &[&EMBEDDING[..], files].concat())
-            .counts(&next_pass_counts(self.rows_max))
-            .formats(&[part.matrices[0].layout]);
-        let source = self.prepared(source, &inputs);
+        let source = self.prepared(source.formats(&[part.matrices[0].layout]), &inputs);
         let b = self.buffers;
         let own = [whole(&part.buffer), self.weights.vectors(place.number), whole(&b.hidden), whole(&few.buffer)];
         let buffers = [&own[..], &[whole(&b.nothing)], buffers].concat();
