@@ -1,5 +1,8 @@
 //! Activation rows as the integer kernels read them: int8 codes with one scale for 32 inputs.
 
+/// Rows that are prepared together and that one call of a tile kernel takes: their second planes are one list.
+pub(crate) const PANEL_ROWS: usize = 24;
+
 /// Thirty-two quantised activations. A row is `columns / 32` of them, each in a cache line of its own.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -14,12 +17,23 @@ pub(crate) struct ActivationBlock {
     pub(crate) lowered: i32,
     /// `-128 · Σ codes[..16]`.
     pub(crate) lowered_low: i32,
-    /// 1 + the place of this block's second plane in the row's list; 0 where it has none.
-    pub(crate) fine: u32,
-    pub(crate) padding: [u32; 3],
+    /// Of a second plane: which block of its row it belongs to, or [`ActivationBlock::END`] behind a panel's last.
+    pub(crate) block: u32,
+    /// Of a second plane: its row in the panel.
+    pub(crate) row: u32,
+    pub(crate) padding: [u32; 2],
 }
 
 impl ActivationBlock {
+    /// More than the number of any block.
+    pub(crate) const END: u32 = u32::MAX;
+
+    /// Second planes that a row of so many blocks can have: those of blocks whose square is over four times the mean. And
+    /// one more, for the end of the list.
+    pub(crate) fn second_planes(blocks: usize) -> usize {
+        blocks / 4 + 1
+    }
+
     /// `scale · Σ codes` of the first sixteen or the others.
     #[inline(always)]
     pub(crate) fn scaled_sum_of(&self, half: usize) -> f32 {

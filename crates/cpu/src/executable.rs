@@ -49,11 +49,14 @@ pub(crate) struct Scratch {
     pub(crate) logits: Shared<f32>,
     /// Normed rows for kernels that read f32.
     pub(crate) plain: Shared<f32>,
-    /// Quantised rows, each followed by its second planes: (rows, 2, widest input ÷ 32).
+    /// Quantised rows: (rows, widest input ÷ 32).
     pub(crate) codes: Shared<ActivationBlock>,
-    /// As `plain` and `codes`, one row for each thread, for passes of one row.
+    /// Room for their second planes.
+    pub(crate) fine: Shared<ActivationBlock>,
+    /// As `plain`, `codes` and `fine`, one row for each thread, for passes of one row.
     pub(crate) own_plain: Shared<f32>,
     pub(crate) own_codes: Shared<ActivationBlock>,
+    pub(crate) own_fine: Shared<ActivationBlock>,
     /// Cosines, then sines, of each rope table: (tables, rows, 2, pairs).
     pub(crate) rotations: Shared<f32>,
     /// Widest input of any product.
@@ -82,7 +85,7 @@ pub(crate) struct Executable {
     /// Before the arena, which it writes to.
     landing: Landing,
     arena: Region,
-    /// For each thread, room for two spans of groups that are packed as they are used.
+    /// For each thread, room for two spans of groups that are packed or widened as they are used.
     staging: Region,
     /// Bytes of one of them.
     staging_bytes: usize,
@@ -108,8 +111,12 @@ impl Executable {
             if weight.is_matrix {
                 weight.arena_at = arena_end;
                 arena_end += resident_bytes(spec).unwrap_or(0).next_multiple_of(64);
-                let group_bytes = Layout::of(spec.format).map(|layout| layout.group_bytes(spec.columns));
-                staged = group_bytes.map_or(staged, |bytes| staged.max(staging_bytes(bytes)));
+                if let Some(layout) = Layout::of(spec.format) {
+                    staged = staged.max(staging_bytes(layout.group_bytes(spec.columns)));
+                    if (kernels.widen)(layout).is_some() {
+                        staged = staged.max(staging_bytes(Layout::F32.group_bytes(spec.columns)));
+                    }
+                }
             }
         }
         let scratch = Scratch::new(&program, bucket, threads, ropes.len() * rope_pairs)?;
@@ -118,7 +125,7 @@ impl Executable {
             landing: Landing::default(),
             // Kernels prefetch past the end of the last group, never read there.
             arena: Region::new(arena_end, Use::Dense, "weights")?,
-            staging: Region::new(2 * threads * staged, Use::Sparse, "weights that are packed as they are used")?,
+            staging: Region::new(2 * threads * staged, Use::Sparse, "weights that are prepared as they are used")?,
             staging_bytes: staged,
             program,
             bucket,
@@ -180,8 +187,10 @@ impl Executable {
                     Storage::Blocks { bytes, format: spec.format, row_bytes: spec.row_bytes() }
                 }
             };
-            let tile = (self.kernels.tile)(Layout::of(spec.format).unwrap_or(Layout::F32));
-            let matrix = Matrix { storage, rows: spec.rows, columns: spec.columns, tile };
+            let layout = Layout::of(spec.format).unwrap_or(Layout::F32);
+            let tile = (self.kernels.tile)(layout);
+            let wide = (self.kernels.widen)(layout).map(|widen| (widen, (self.kernels.tile)(Layout::F32)));
+            let matrix = Matrix { storage, rows: spec.rows, columns: spec.columns, tile, wide };
             weight.matrix = Some(matrix);
         }
         if weight.is_table {
@@ -195,7 +204,7 @@ impl Executable {
         self.landing.settle()
     }
 
-    /// Room for groups that are packed as they are used, and the bytes of one span: (threads, 2, bytes).
+    /// Room for groups that are packed or widened as they are used, and the bytes of one span: (threads, 2, bytes).
     pub(crate) fn staging(&self) -> (Shared<u8>, usize) {
         (self.staging.shared(), self.staging_bytes)
     }
@@ -365,8 +374,8 @@ impl Scratch {
             .max()
             .unwrap_or(0)
             .next_multiple_of(32);
-        // Each row's blocks, then its second planes.
-        let blocks = 2 * (input_width / 32);
+        let blocks = input_width / 32;
+        let second_planes = ActivationBlock::second_planes(blocks);
         let block_floats = size_of::<ActivationBlock>() / size_of::<f32>();
         let lengths = [
             rows * sizes.hidden,
@@ -378,11 +387,13 @@ impl Scratch {
             bucket.logit_rows * sizes.vocabulary,
             rows * input_width,
             rows * blocks * block_floats,
+            rows * second_planes * block_floats,
             threads * input_width,
             threads * blocks * block_floats,
+            threads * second_planes * block_floats,
             2 * rows * rotations,
         ];
-        let mut ends = [0; 12];
+        let mut ends = [0; 14];
         let mut end = 0;
         for (slot, length) in ends.iter_mut().zip(lengths) {
             // Rows of different threads never share a cache line with another buffer.
@@ -402,9 +413,11 @@ impl Scratch {
             logits: part(6),
             plain: part(7),
             codes: part(8).blocks(),
-            own_plain: part(9),
-            own_codes: part(10).blocks(),
-            rotations: part(11),
+            fine: part(9).blocks(),
+            own_plain: part(10),
+            own_codes: part(11).blocks(),
+            own_fine: part(12).blocks(),
+            rotations: part(13),
             input_width,
             _region: region,
         })

@@ -17,6 +17,7 @@ use crate::kernels::attention::coded::CodedQuery;
 use crate::kernels::decode::DecodeFn;
 use crate::kernels::pack::PackFn;
 use crate::kernels::tile::TileFn;
+use crate::kernels::vector::{PanelArgs, WidenFn};
 use crate::layout::Layout;
 use crate::pages::PageFormat;
 
@@ -35,12 +36,16 @@ pub(crate) struct Kernels {
     pub(crate) code_query: unsafe fn(*const f32, usize, f32, &mut CodedQuery),
     /// RMSNorm: input, weight, epsilon, width, output.
     pub(crate) norm: unsafe fn(*const f32, *const f32, f32, usize, *mut f32),
-    /// Quantisation: input, blocks, output, second planes.
-    pub(crate) quantize: unsafe fn(*const f32, usize, *mut ActivationBlock, *mut ActivationBlock),
+    /// Quantisation of a row: input, blocks, output. Returns the scale over which blocks get second planes.
+    pub(crate) quantize: unsafe fn(*const f32, usize, *mut ActivationBlock) -> f32,
+    /// Second planes of a panel of rows.
+    pub(crate) second_planes: unsafe fn(&PanelArgs<'_>),
     /// `gate = activation(gate) · up` for sixteen values.
     pub(crate) gate: fn(Activation) -> unsafe fn(*mut f32, *const f32),
     /// f32 to f16: input, count, output.
     pub(crate) to_f16: unsafe fn(*const f32, usize, *mut u16),
+    /// Halves to f32, for the layouts that have them.
+    pub(crate) widen: fn(Layout) -> Option<WidenFn>,
     /// Decoding of the file's blocks, for the formats that have it.
     pub(crate) decode: fn(Format) -> Option<DecodeFn>,
     /// Repacking of sixteen rows, for the layouts that have it, and the bytes of a row that it takes at once.
@@ -62,26 +67,28 @@ macro_rules! kernels {
             use crate::kernels::codes::*;
             use crate::kernels::decode::{Decode, DecodeFn, decode};
             use crate::kernels::pack::{FourBytes, Pack, PackFn, TwoBytes, pack};
-            use crate::kernels::tile::{TileArgs, TileFn, TileOutput, tile_bf16, tile_codes, tile_f16, tile_f32};
-            use crate::kernels::vector;
+            use crate::kernels::tile::{Bf16, F16, F32, OfCodes, TileArgs, TileFn, TileOutput, tile};
+            use crate::kernels::vector::{self, PanelArgs, WidenFn};
             use crate::layout::Layout;
             use crate::pages::PageFormat;
 
             pub(super) fn table(_proof: $token) -> super::Kernels {
                 super::Kernels {
-                    tile,
+                    tile: tile_of,
                     page,
                     code_query,
                     norm,
                     quantize,
+                    second_planes,
                     gate,
                     to_f16,
+                    widen,
                     decode: decoder,
                     pack: packer,
                 }
             }
 
-            fn tile(layout: Layout) -> TileFn {
+            fn tile_of(layout: Layout) -> TileFn {
                 match layout {
                     Layout::Q8_0 => codes::<Q8_0>,
                     Layout::Q4_0 => codes::<Q4_0>,
@@ -149,6 +156,14 @@ macro_rules! kernels {
                 }
             }
 
+            fn widen(layout: Layout) -> Option<WidenFn> {
+                match layout {
+                    Layout::F16 => Some(widen_f16),
+                    Layout::BF16 => Some(widen_bf16),
+                    _ => None,
+                }
+            }
+
             fn gate(activation: Activation) -> unsafe fn(*mut f32, *const f32) {
                 match activation {
                     Activation::Silu => silu,
@@ -159,7 +174,7 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn codes<C: Codes>(args: &TileArgs, out: &mut TileOutput) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { tile_codes::<_, C>($make, args, out) }
+                unsafe { tile::<_, OfCodes<C>>($make, args, out) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn blocks<B: Decode>(blocks: *const u8, count: usize, out: *mut f32) {
@@ -174,17 +189,17 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn f32_entry(args: &TileArgs, out: &mut TileOutput) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { tile_f32($make, args, out) }
+                unsafe { tile::<_, F32>($make, args, out) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn f16_entry(args: &TileArgs, out: &mut TileOutput) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { tile_f16($make, args, out) }
+                unsafe { tile::<_, F16>($make, args, out) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn bf16_entry(args: &TileArgs, out: &mut TileOutput) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { tile_bf16($make, args, out) }
+                unsafe { tile::<_, Bf16>($make, args, out) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn halves_page(args: &mut PageArgs<'_>) {
@@ -207,14 +222,14 @@ macro_rules! kernels {
                 unsafe { vector::norm($make, x, weight, epsilon, width, out) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn quantize(
-                x: *const f32,
-                blocks: usize,
-                out: *mut ActivationBlock,
-                fine: *mut ActivationBlock,
-            ) {
+            unsafe fn quantize(x: *const f32, blocks: usize, out: *mut ActivationBlock) -> f32 {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { vector::quantize($make, x, blocks, out, fine) }
+                unsafe { vector::quantize($make, x, blocks, out) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn second_planes(args: &PanelArgs<'_>) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { vector::second_planes($make, args) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn silu(gate: *mut f32, up: *const f32) {
@@ -225,6 +240,16 @@ macro_rules! kernels {
             unsafe fn gelu(gate: *mut f32, up: *const f32) {
                 // SAFETY: the caller's contract is the callee's.
                 unsafe { vector::gate_gelu($make, gate, up) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn widen_f16(from: *const u16, count: usize, to: *mut f32) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { vector::widen_f16($make, from, count, to) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn widen_bf16(from: *const u16, count: usize, to: *mut f32) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { vector::widen_bf16($make, from, count, to) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn to_f16(from: *const f32, count: usize, to: *mut u16) {

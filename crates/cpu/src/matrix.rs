@@ -7,6 +7,7 @@ use program::{TensorBytes, TensorSpec};
 use tensor::Format;
 
 use crate::kernels::tile::TileFn;
+use crate::kernels::vector::WidenFn;
 use crate::layout::{GROUP_ROWS, Layout};
 use crate::memory::Shared;
 use crate::pass::landing::Pending;
@@ -30,6 +31,8 @@ pub(crate) struct Matrix {
     pub(crate) columns: usize,
     /// The tile kernel of its layout.
     pub(crate) tile: TileFn,
+    /// For halves, what makes columns of f32 of them, and the tile kernel for those.
+    pub(crate) wide: Option<(WidenFn, TileFn)>,
 }
 
 impl Matrix {

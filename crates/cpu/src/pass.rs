@@ -8,13 +8,15 @@
 //! phase can have begun.
 
 mod attend;
+mod input;
 pub(crate) mod landing;
 mod product;
 mod rows;
 mod store;
+mod sweep;
 
 pub(crate) use attend::HEAD_WIDTH_MAX;
-pub(crate) use product::staging_bytes;
+pub(crate) use sweep::staging_bytes;
 
 use std::cell::UnsafeCell;
 use std::ops::Range;

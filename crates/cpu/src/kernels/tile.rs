@@ -1,48 +1,62 @@
-//! The product of a few activation rows with one or two groups of sixteen weight rows.
+//! The product of activation rows with one or two groups of sixteen weight rows.
 //!
 //! Sketch (one activation row, Q8_0): 544 bytes of weights feed 8 dot instructions and one multiply-add, so a core that
 //! streams 38 GB/s has 56 cycles for about 25 instructions: memory-bound. Four rows by two groups: 64 dot instructions
 //! for 2 × 544 bytes from cache, 24 multiply-adds: bound by the two vector pipes at about 80 % of the dot peak.
 //!
-//! Each output is summed over the records in order, with the same operations whatever the tile's shape: a row gives the
-//! same bits alone, in a prefill chunk and in a batch.
+//! Each output is summed over the records in order, and so are its second planes by themselves, which are added last, with
+//! the same operations whatever the tile's shape: a row gives the same bits alone, in a prefill chunk and in a batch.
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of TileArgs")]
 
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use crate::activations::ActivationBlock;
+use crate::activations::{ActivationBlock, PANEL_ROWS};
 use crate::arch::Isa;
 use crate::kernels::codes::Codes;
 use crate::layout::GROUP_ROWS;
 
-/// Most activation rows that one tile call takes.
-pub(crate) const TILE_ROWS_MAX: usize = 8;
+/// Most activation rows that are taken together against weights that come from memory.
+pub(crate) const STREAM_ROWS: usize = 8;
 
 /// One call of a tile kernel.
 pub(crate) struct TileArgs {
-    /// One or two groups in the kernel's layout.
+    /// The first two groups in the kernel's layout.
     pub(crate) groups: [*const u8; 2],
-    /// How many of them count.
+    /// Bytes from each of them to the next but one.
+    pub(crate) step: usize,
+    /// How many groups: one or two, or with a single row up to [`STRIP_GROUPS`].
     pub(crate) group_count: usize,
     /// The first activation row: [`ActivationBlock`]s for code layouts, f32 for plain ones.
     pub(crate) activations: *const u8,
     /// Bytes from one activation row to the next.
     pub(crate) activation_stride: usize,
-    /// Second planes of the first activation row, for code layouts.
+    /// Second planes of all rows, for code layouts.
     pub(crate) fine: *const ActivationBlock,
-    /// Second planes that a row may have.
-    pub(crate) fine_stride: usize,
-    /// Activation rows, at most [`TILE_ROWS_MAX`].
+    /// Activation rows: a panel, at most [`PANEL_ROWS`].
     pub(crate) row_count: usize,
     /// Inputs of a weight row.
     pub(crate) columns: usize,
-    /// The weights come from memory and serve no other rows: take them as one stream, all rows at once.
+    /// Where what becomes of the first row will be written, and the bytes from there to the next row's.
+    pub(crate) target: (*const u8, usize),
+    /// The weights come from memory and serve no other rows, at most [`STREAM_ROWS`]: take them as one stream.
     pub(crate) streams: bool,
 }
 
-/// Results of a tile: (activation row, group, weight row of the group).
-pub(crate) type TileOutput = [[[f32; GROUP_ROWS]; 2]; TILE_ROWS_MAX];
+impl TileArgs {
+    fn group(&self, index: usize) -> *const u8 {
+        self.groups[index % 2].wrapping_add(index / 2 * self.step)
+    }
+}
+
+/// Most groups that a single row is multiplied with in one call.
+pub(crate) const STRIP_GROUPS: usize = 2 * PANEL_ROWS;
+
+/// Results of a tile: (activation row, group, weight row of the group), or of a single row (pair, group of the pair, weight
+/// row).
+pub(crate) type TileOutput = [[[f32; GROUP_ROWS]; 2]; PANEL_ROWS];
 
 /// A tile kernel for one layout and instruction set.
 ///
@@ -50,130 +64,215 @@ pub(crate) type TileOutput = [[[f32; GROUP_ROWS]; 2]; TILE_ROWS_MAX];
 /// The instruction set is the processor's, and the pointers of [`TileArgs`] cover what its counts say.
 pub(crate) type TileFn = unsafe fn(&TileArgs, &mut TileOutput);
 
+/// What is multiplied with what.
+pub(crate) trait Product {
+    /// Multiply-adds need no registers but their sums', so that tiles may be three times as high.
+    const HIGH: bool;
+
+    /// `ROWS` rows with `GROUPS` groups. A tile with more rows than there are computes the last one several times over.
+    ///
+    /// # Safety
+    /// As for [`TileFn`].
+    unsafe fn tile<I: Isa, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(
+        isa: I,
+        args: &TileArgs,
+        first_row: usize,
+        first_group: usize,
+        out: &mut TileOutput,
+    );
+
+    /// What is added when the tiles are through.
+    ///
+    /// # Safety
+    /// As for [`TileFn`].
+    unsafe fn finish<I: Isa>(isa: I, args: &TileArgs, out: &mut TileOutput);
+}
+
 /// Cuts the rows into tiles that the instruction set has registers for.
-macro_rules! dispatch {
-    ($isa:ident, $args:ident, $out:ident, $tile:ident, $($codes:ident)?) => {
-        // One stream of memory at a time: the core's prefetchers follow it best. Conditions in `const` blocks keep
-        // tiles that an instruction set never uses from being compiled for it.
-        if $args.streams && $args.row_count == 1 {
-            for group in 0..$args.group_count {
-                $tile::<I, $($codes,)? 1, 1, true>($isa, $args, 0, group, $out);
-            }
-        } else if const { I::TILE_ROWS == 4 } && $args.streams {
-            for group in 0..$args.group_count {
-                match $args.row_count {
-                    2 => $tile::<I, $($codes,)? 2, 1, true>($isa, $args, 0, group, $out),
-                    3 | 4 => $tile::<I, $($codes,)? 4, 1, true>($isa, $args, 0, group, $out),
-                    _ => $tile::<I, $($codes,)? 8, 1, true>($isa, $args, 0, group, $out),
-                }
-            }
-        } else {
-            let mut row = 0;
-            while row < $args.row_count {
-                let left = $args.row_count - row;
-                if const { I::TILE_GROUPS == 2 } && $args.group_count == 2 {
-                    match left {
-                        1 => $tile::<I, $($codes,)? 1, 2, false>($isa, $args, row, 0, $out),
-                        2 | 3 => $tile::<I, $($codes,)? 2, 2, false>($isa, $args, row, 0, $out),
-                        _ => $tile::<I, $($codes,)? 4, 2, false>($isa, $args, row, 0, $out),
-                    }
-                    row += if left >= 4 { 4 } else { left.min(2) };
-                } else {
-                    for group in 0..$args.group_count {
-                        match left {
-                            1 => $tile::<I, $($codes,)? 1, 1, false>($isa, $args, row, group, $out),
-                            _ => $tile::<I, $($codes,)? 2, 1, false>($isa, $args, row, group, $out),
-                        }
-                    }
-                    row += left.min(2);
-                }
-            }
-        }
-    };
-}
-
-/// A tile over integer codes.
 #[inline(always)]
-pub(crate) unsafe fn tile_codes<I: Isa, C: Codes>(isa: I, args: &TileArgs, out: &mut TileOutput) {
-    dispatch!(isa, args, out, codes, C);
-}
-
-/// A tile over f32 columns.
-#[inline(always)]
-pub(crate) unsafe fn tile_f32<I: Isa>(isa: I, args: &TileArgs, out: &mut TileOutput) {
-    dispatch!(isa, args, out, plain_f32,);
-}
-
-/// A tile over f16 columns.
-#[inline(always)]
-pub(crate) unsafe fn tile_f16<I: Isa>(isa: I, args: &TileArgs, out: &mut TileOutput) {
-    dispatch!(isa, args, out, plain_f16,);
-}
-
-/// A tile over bf16 columns.
-#[inline(always)]
-pub(crate) unsafe fn tile_bf16<I: Isa>(isa: I, args: &TileArgs, out: &mut TileOutput) {
-    dispatch!(isa, args, out, plain_bf16,);
-}
-
-#[inline(always)]
-unsafe fn codes<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(
-    isa: I,
-    args: &TileArgs,
-    first_row: usize,
-    first_group: usize,
-    out: &mut TileOutput,
-) {
-    // A tile with more rows than there are computes the last one several times over.
-    let last = args.row_count - 1;
-    let mut rows: [*const ActivationBlock; ROWS] = std::array::from_fn(|row| {
-        args.activations.wrapping_add((first_row + row).min(last) * args.activation_stride).cast()
-    });
-    let mut groups: [*const u8; GROUPS] = std::array::from_fn(|group| args.groups[first_group + group]);
-    let mut sums = [[isa.splat(0.0); GROUPS]; ROWS];
-    let fine: [*const ActivationBlock; ROWS] =
-        std::array::from_fn(|row| args.fine.wrapping_add((first_row + row).min(last) * args.fine_stride));
-    let blocks = args.columns / (32 * C::RECORDS);
-    for _ in 0..blocks {
-        let headers = groups;
-        for group in &mut groups {
-            *group = group.add(C::HEADER);
-        }
-        for _ in 0..C::RECORDS {
-            if STREAMS {
-                prefetch_record::<I, C>(isa, groups[0]);
-            }
-            let mut places = [0; ROWS];
-            let mut any = 0;
-            for row in 0..ROWS {
-                places[row] = (*rows[row]).fine;
-                any |= places[row];
-            }
-            let mut planes = rows;
-            loop {
-                record::<I, C, ROWS, GROUPS>(isa, &headers, &groups, &planes, &mut sums);
-                if any == 0 {
-                    break;
-                }
-                any = 0;
-                for row in 0..ROWS {
-                    planes[row] = match places[row] {
-                        0 => &raw const NOTHING,
-                        place => fine[row].wrapping_add(place as usize - 1),
-                    };
-                }
-            }
-            for group in &mut groups {
-                *group = group.add(C::RECORD);
-            }
-            for row in &mut rows {
-                *row = row.add(1);
+pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut TileOutput) {
+    if !args.streams {
+        // Results of many rows lie far apart. Their lines are asked for while there is something else to do: a burst of
+        // stores to memory that no cache has would hold up all that follows.
+        for row in 0..args.row_count {
+            for group in 0..args.group_count {
+                isa.prefetch(args.target.0.wrapping_add(row * args.target.1 + group * size_of::<[f32; GROUP_ROWS]>()));
             }
         }
     }
+    // One stream of memory at a time: the core's prefetchers follow it best. Conditions in `const` blocks keep tiles
+    // that an instruction set never uses from being compiled for it.
+    if args.streams && args.row_count == 1 {
+        for group in 0..args.group_count {
+            P::tile::<I, 1, 1, true>(isa, args, 0, group, out);
+        }
+    } else if const { I::TILE_ROWS == 4 } && args.streams {
+        for group in 0..args.group_count {
+            match args.row_count {
+                2 => P::tile::<I, 2, 1, true>(isa, args, 0, group, out),
+                3 | 4 => P::tile::<I, 4, 1, true>(isa, args, 0, group, out),
+                _ => P::tile::<I, 8, 1, true>(isa, args, 0, group, out),
+            }
+        }
+    } else if const { I::TILE_GROUPS == 2 } && args.group_count == 2 {
+        let mut row = 0;
+        while row < args.row_count {
+            row += match args.row_count - row {
+                1 => two_groups::<I, P, 1>(isa, args, row, out),
+                2 | 3 => two_groups::<I, P, 2>(isa, args, row, out),
+                8.. if const { P::HIGH } => two_groups::<I, P, 12>(isa, args, row, out),
+                _ => two_groups::<I, P, 4>(isa, args, row, out),
+            };
+        }
+    } else {
+        for row in (0..args.row_count).step_by(2) {
+            for group in 0..args.group_count {
+                match args.row_count - row {
+                    1 => P::tile::<I, 1, 1, false>(isa, args, row, group, out),
+                    _ => P::tile::<I, 2, 1, false>(isa, args, row, group, out),
+                }
+            }
+        }
+    }
+    P::finish(isa, args, out);
+}
+
+/// Returns how many rows are done.
+#[inline(always)]
+unsafe fn two_groups<I: Isa, P: Product, const ROWS: usize>(
+    isa: I,
+    args: &TileArgs,
+    row: usize,
+    out: &mut TileOutput,
+) -> usize {
+    P::tile::<I, ROWS, 2, false>(isa, args, row, 0, out);
+    ROWS.min(args.row_count - row)
+}
+
+#[inline(always)]
+unsafe fn store<I: Isa, const ROWS: usize, const GROUPS: usize>(
+    isa: I,
+    sums: &[[I::F32; GROUPS]; ROWS],
+    (first_row, first_group): (usize, usize),
+    out: &mut TileOutput,
+) {
     for (row, sums) in sums.iter().enumerate() {
         for (group, sum) in sums.iter().enumerate() {
-            isa.store(out[first_row + row][first_group + group].as_mut_ptr(), *sum);
+            let group = first_group + group;
+            isa.store(out[first_row + row + group / 2][group % 2].as_mut_ptr(), *sum);
+        }
+    }
+}
+
+/// Integer codes of a layout.
+pub(crate) struct OfCodes<C>(PhantomData<C>);
+
+impl<C: Codes> Product for OfCodes<C> {
+    const HIGH: bool = false;
+
+    #[inline(always)]
+    unsafe fn tile<I: Isa, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(
+        isa: I,
+        args: &TileArgs,
+        first_row: usize,
+        first_group: usize,
+        out: &mut TileOutput,
+    ) {
+        let last = args.row_count - 1;
+        let mut rows: [*const ActivationBlock; ROWS] = std::array::from_fn(|row| {
+            args.activations.wrapping_add((first_row + row).min(last) * args.activation_stride).cast()
+        });
+        let mut groups: [*const u8; GROUPS] = std::array::from_fn(|group| args.group(first_group + group));
+        let mut sums = [[isa.splat(0.0); GROUPS]; ROWS];
+        // A single row waits for memory, and its second planes cost nothing meanwhile.
+        let meanwhile = const { STREAMS && ROWS == 1 };
+        let mut fine = [[isa.splat(0.0); GROUPS]];
+        let mut plane = args.fine;
+        let mut block = 0;
+        for _ in 0..args.columns / (32 * C::RECORDS) {
+            let headers = groups;
+            for group in &mut groups {
+                *group = group.add(C::HEADER);
+            }
+            for _ in 0..C::RECORDS {
+                if STREAMS {
+                    prefetch_record::<I, C>(isa, groups[0]);
+                }
+                record::<I, C, ROWS, GROUPS>(isa, &headers, &groups, &rows, &mut sums);
+                if meanwhile {
+                    if (*plane).block == block {
+                        record::<I, C, 1, GROUPS>(isa, &headers, &groups, &[plane], &mut fine);
+                        plane = plane.add(1);
+                    }
+                    block += 1;
+                }
+                for group in &mut groups {
+                    *group = group.add(C::RECORD);
+                }
+                for row in &mut rows {
+                    *row = row.add(1);
+                }
+            }
+        }
+        if meanwhile && plane != args.fine {
+            for group in 0..GROUPS {
+                sums[0][group] = isa.add(sums[0][group], fine[0][group]);
+            }
+        }
+        store(isa, &sums, (first_row, first_group), out);
+    }
+
+    #[inline(always)]
+    unsafe fn finish<I: Isa>(isa: I, args: &TileArgs, out: &mut TileOutput) {
+        if args.streams && args.row_count == 1 {
+            return;
+        }
+        match args.group_count {
+            1 => second_planes::<I, C, 1>(isa, args, out),
+            _ => second_planes::<I, C, 2>(isa, args, out),
+        }
+    }
+}
+
+/// Adds the second planes of the panel. They come after the tiles because few blocks have one: within, each would cost a
+/// tile of its own for all rows, or branches that the registers of the sums do not outlive.
+#[inline(always)]
+unsafe fn second_planes<I: Isa, C: Codes, const GROUPS: usize>(isa: I, args: &TileArgs, out: &mut TileOutput) {
+    let mut fine = [[[MaybeUninit::<f32>::uninit(); GROUP_ROWS]; GROUPS]; PANEL_ROWS];
+    // Rows whose sums were begun.
+    let mut begun = 0_u32;
+    let mut plane = args.fine;
+    while (*plane).block != ActivationBlock::END {
+        // Neighbours of one row go on with the same sums, so that they need not wait for each other's stores.
+        let row = (*plane).row;
+        let fine = &mut fine[row as usize];
+        let mut sums = [[isa.splat(0.0); GROUPS]];
+        if begun & (1 << row) != 0 {
+            for group in 0..GROUPS {
+                sums[0][group] = isa.load(fine[group].as_ptr().cast());
+            }
+        }
+        while (*plane).block != ActivationBlock::END && (*plane).row == row {
+            let (block, within) = ((*plane).block as usize / C::RECORDS, (*plane).block as usize % C::RECORDS);
+            let start = block * (C::HEADER + C::RECORDS * C::RECORD);
+            let mut headers = [std::ptr::null(); GROUPS];
+            let mut records = headers;
+            for group in 0..GROUPS {
+                headers[group] = args.groups[group].add(start);
+                records[group] = headers[group].add(C::HEADER + within * C::RECORD);
+            }
+            record::<I, C, 1, GROUPS>(isa, &headers, &records, &[plane], &mut sums);
+            plane = plane.add(1);
+        }
+        for group in 0..GROUPS {
+            isa.store(fine[group].as_mut_ptr().cast(), sums[0][group]);
+        }
+        begun |= 1 << row;
+    }
+    for row in (0..args.row_count).filter(|row| begun & (1 << row) != 0) {
+        for group in 0..GROUPS {
+            let at = out[row][group].as_mut_ptr();
+            isa.store(at, isa.add(isa.load(at), isa.load(fine[row][group].as_ptr().cast())));
         }
     }
 }
@@ -189,17 +288,6 @@ unsafe fn prefetch_record<I: Isa, C: Codes>(isa: I, record: *const u8) {
         line += 64;
     }
 }
-
-/// The second plane of a block that has none: adds zero, whatever the weights.
-static NOTHING: ActivationBlock = ActivationBlock {
-    codes: [0; 32],
-    scale: 0.0,
-    scaled_sum: 0.0,
-    lowered: 0,
-    lowered_low: 0,
-    fine: 0,
-    padding: [0; 3],
-};
 
 /// Adds one record's product to every sum.
 #[inline(always)]
@@ -319,42 +407,62 @@ unsafe fn dot<I: Isa, C: Codes>(isa: I, sum: I::I32, weights: I::U8, quad: i32) 
 }
 
 macro_rules! plain {
-    ($name:ident, $load:ident, $number:ty) => {
-        #[inline(always)]
-        unsafe fn $name<I: Isa, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(
-            isa: I,
-            args: &TileArgs,
-            first_row: usize,
-            first_group: usize,
-            out: &mut TileOutput,
-        ) {
-            let last = args.row_count - 1;
-            let rows: [*const f32; ROWS] = std::array::from_fn(|row| {
-                args.activations.wrapping_add((first_row + row).min(last) * args.activation_stride).cast()
-            });
-            let groups: [*const $number; GROUPS] = std::array::from_fn(|group| args.groups[first_group + group].cast());
-            let mut sums = [[isa.splat(0.0); GROUPS]; ROWS];
-            for column in 0..args.columns {
-                for group in 0..GROUPS {
-                    let at = groups[group].add(column * GROUP_ROWS);
-                    if STREAMS {
-                        isa.prefetch(at.cast::<u8>().wrapping_add(PREFETCH_BYTES));
+    ($(#[$doc:meta])* $name:ident, $load:ident, $number:ty) => {
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl Product for $name {
+            const HIGH: bool = true;
+
+            #[inline(always)]
+            unsafe fn tile<I: Isa, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(
+                isa: I,
+                args: &TileArgs,
+                first_row: usize,
+                first_group: usize,
+                out: &mut TileOutput,
+            ) {
+                let last = args.row_count - 1;
+                let rows: [*const f32; ROWS] = std::array::from_fn(|row| {
+                    args.activations.wrapping_add((first_row + row).min(last) * args.activation_stride).cast()
+                });
+                let groups: [*const $number; GROUPS] =
+                    std::array::from_fn(|group| args.group(first_group + group).cast());
+                let mut sums = [[isa.splat(0.0); GROUPS]; ROWS];
+                for column in 0..args.columns {
+                    let mut weights = [isa.splat(0.0); GROUPS];
+                    for group in 0..GROUPS {
+                        let at = groups[group].add(column * GROUP_ROWS);
+                        if STREAMS {
+                            isa.prefetch(at.cast::<u8>().wrapping_add(PREFETCH_BYTES));
+                        }
+                        weights[group] = isa.$load(at);
                     }
-                    let weights = isa.$load(at);
                     for row in 0..ROWS {
-                        sums[row][group] = isa.fma(weights, isa.splat(*rows[row].add(column)), sums[row][group]);
+                        let input = isa.splat(*rows[row].add(column));
+                        for group in 0..GROUPS {
+                            sums[row][group] = isa.fma(weights[group], input, sums[row][group]);
+                        }
                     }
                 }
+                store(isa, &sums, (first_row, first_group), out);
             }
-            for (row, sums) in sums.iter().enumerate() {
-                for (group, sum) in sums.iter().enumerate() {
-                    isa.store(out[first_row + row][first_group + group].as_mut_ptr(), *sum);
-                }
-            }
+
+            #[inline(always)]
+            unsafe fn finish<I: Isa>(_isa: I, _args: &TileArgs, _out: &mut TileOutput) {}
         }
     };
 }
 
-plain!(plain_f32, load, f32);
-plain!(plain_f16, load_f16, u16);
-plain!(plain_bf16, load_bf16, u16);
+plain!(
+    /// Columns of f32.
+    F32, load, f32
+);
+plain!(
+    /// Columns of f16.
+    F16, load_f16, u16
+);
+plain!(
+    /// Columns of bf16.
+    Bf16, load_bf16, u16
+);

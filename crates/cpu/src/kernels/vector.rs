@@ -52,19 +52,13 @@ pub(crate) unsafe fn norm<I: Isa>(
     }
 }
 
-/// Quantises `blocks × 32` values into `out`, and the remainders of outlier blocks into `fine`, of the same length.
+/// Quantises `blocks × 32` values into `out`, and returns the scale over which a block gets a second plane.
 ///
 /// A block's rounding error grows with its largest magnitude. Blocks whose square is over [`OUTLIER`] times the row's
 /// mean square of largest magnitudes get a second plane of codes for what the first left over, which makes their error
 /// 254 times smaller. The choice depends on the row alone.
 #[inline(always)]
-pub(crate) unsafe fn quantize<I: Isa>(
-    isa: I,
-    x: *const f32,
-    blocks: usize,
-    out: *mut ActivationBlock,
-    fine: *mut ActivationBlock,
-) {
+pub(crate) unsafe fn quantize<I: Isa>(isa: I, x: *const f32, blocks: usize, out: *mut ActivationBlock) -> f32 {
     let mut squares = 0.0;
     for block in 0..blocks {
         let (low, high) = (isa.load(x.add(32 * block)), isa.load(x.add(32 * block + 16)));
@@ -72,21 +66,47 @@ pub(crate) unsafe fn quantize<I: Isa>(
         quantize_block(isa, low, high, largest, &mut *out.add(block));
         squares += largest * largest;
     }
-    let limit = (squares / blocks as f32 * OUTLIER).sqrt() / 127.0;
-    let mut places = 0;
-    for block in 0..blocks {
-        let coarse = &mut *out.add(block);
-        if coarse.scale > limit {
-            let at = x.add(32 * block);
-            let step = isa.splat(-coarse.scale);
-            let low = isa.fma(isa.load_i8(coarse.codes.as_ptr()), step, isa.load(at));
-            let high = isa.fma(isa.load_i8(coarse.codes.as_ptr().add(16)), step, isa.load(at.add(16)));
-            let largest = isa.largest(isa.max(isa.abs(low), isa.abs(high)));
-            quantize_block(isa, low, high, largest, &mut *fine.add(places));
-            places += 1;
-            coarse.fine = places as u32;
+    (squares / blocks as f32 * OUTLIER).sqrt() / 127.0
+}
+
+/// A panel of quantised rows, for their second planes.
+pub(crate) struct PanelArgs<'a> {
+    /// The first row's values.
+    pub(crate) values: *const f32,
+    /// From one row's values to the next.
+    pub(crate) values_stride: usize,
+    /// The first row's blocks.
+    pub(crate) codes: *const ActivationBlock,
+    /// From one row's blocks to the next.
+    pub(crate) codes_stride: usize,
+    /// Blocks of a row.
+    pub(crate) blocks: usize,
+    /// For each row, what [`quantize`] returned.
+    pub(crate) limits: &'a [f32],
+    /// Room for [`ActivationBlock::second_planes`] of each row.
+    pub(crate) fine: *mut ActivationBlock,
+}
+
+/// Writes the second planes of a panel, block by block: rows that share a block take its weights from the first cache.
+#[inline(always)]
+pub(crate) unsafe fn second_planes<I: Isa>(isa: I, args: &PanelArgs<'_>) {
+    let mut to = args.fine;
+    for block in 0..args.blocks {
+        for (row, limit) in args.limits.iter().enumerate() {
+            let coarse = &*args.codes.add(row * args.codes_stride + block);
+            if coarse.scale > *limit {
+                let at = args.values.add(row * args.values_stride + 32 * block);
+                let step = isa.splat(-coarse.scale);
+                let low = isa.fma(isa.load_i8(coarse.codes.as_ptr()), step, isa.load(at));
+                let high = isa.fma(isa.load_i8(coarse.codes.as_ptr().add(16)), step, isa.load(at.add(16)));
+                let largest = isa.largest(isa.max(isa.abs(low), isa.abs(high)));
+                quantize_block(isa, low, high, largest, &mut *to);
+                ((*to).block, (*to).row) = (block as u32, row as u32);
+                to = to.add(1);
+            }
         }
     }
+    (*to).block = ActivationBlock::END;
 }
 
 /// How far above the row's mean square a block's largest square lies for it to get a second plane.
@@ -104,7 +124,6 @@ unsafe fn quantize_block<I: Isa>(isa: I, low: I::F32, high: I::F32, largest: f32
     to.scaled_sum = to.scale * (sum_low + sum_high) as f32;
     to.lowered = -128 * (sum_low + sum_high);
     to.lowered_low = -128 * sum_low;
-    to.fine = 0;
 }
 
 /// `gate = silu(gate) · up` for sixteen values.
@@ -126,6 +145,28 @@ pub(crate) unsafe fn gate_gelu<I: Isa>(isa: I, gate: *mut f32, up: *const f32) {
     let one = isa.splat(1.0);
     let half_tanh = isa.div(one, isa.add(one, exp(isa, isa.mul(inner, isa.splat(-2.0)))));
     isa.store(gate, isa.mul(isa.mul(x, half_tanh), isa.load(up)));
+}
+
+/// Makes f32 of so many halves: a multiple of sixteen.
+///
+/// # Safety
+/// The instruction set is the processor's; the pointers cover the count.
+pub(crate) type WidenFn = unsafe fn(*const u16, usize, *mut f32);
+
+/// f16 to f32.
+#[inline(always)]
+pub(crate) unsafe fn widen_f16<I: Isa>(isa: I, from: *const u16, count: usize, to: *mut f32) {
+    for at in (0..count).step_by(16) {
+        isa.store(to.add(at), isa.load_f16(from.add(at)));
+    }
+}
+
+/// bf16 to f32.
+#[inline(always)]
+pub(crate) unsafe fn widen_bf16<I: Isa>(isa: I, from: *const u16, count: usize, to: *mut f32) {
+    for at in (0..count).step_by(16) {
+        isa.store(to.add(at), isa.load_bf16(from.add(at)));
+    }
 }
 
 /// Rounds `count` values to f16.

@@ -1,0 +1,155 @@
+//! Input rows of a product: normed, and quantised where the matrices read codes. Never multiplies anything.
+
+use std::ops::Range;
+
+use program::{Buffer, Norm, Unit};
+
+use super::Walk;
+use crate::activations::{ActivationBlock, PANEL_ROWS};
+use crate::kernels::vector::PanelArgs;
+use crate::matrix::Matrix;
+use crate::memory::Shared;
+
+/// Input rows of a product in the forms its matrices read.
+#[derive(Clone, Copy)]
+pub(super) struct Input {
+    plain: Shared<f32>,
+    plain_width: usize,
+    codes: Shared<ActivationBlock>,
+    codes_width: usize,
+    /// Second planes: each panel's begin with those that its first row could have.
+    fine: Shared<ActivationBlock>,
+    fine_width: usize,
+    pub(super) rows: usize,
+}
+
+/// Where the input rows of a product come from, and what is done to them first.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'s> {
+    pub(super) buffer: Buffer,
+    pub(super) rows: usize,
+    pub(super) norm: Option<(&'s Unit, &'s Norm)>,
+    pub(super) forms: Forms,
+}
+
+/// What the matrices of a step read of a row of the input, and in which forms.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Forms {
+    codes: bool,
+    /// Inputs of the matrices, which can be fewer than the buffer's rows have room for.
+    inputs: usize,
+}
+
+impl Forms {
+    pub(super) fn of<'m>(matrices: impl Iterator<Item = &'m Matrix>) -> Forms {
+        let mut forms = Forms::default();
+        for matrix in matrices {
+            forms.codes |= matrix.reads_codes();
+            forms.inputs = matrix.columns;
+        }
+        forms
+    }
+}
+
+impl Input {
+    /// The first row of a panel as `matrix` reads it, the bytes from one row to the next, and the panel's second planes.
+    pub(super) fn panel(&self, matrix: &Matrix, row: usize) -> (*const u8, usize, *const ActivationBlock) {
+        if matrix.reads_codes() {
+            let codes = self.codes.address(row * self.codes_width);
+            let fine = self.fine.address(row * self.fine_width);
+            (codes.cast(), self.codes_width * size_of::<ActivationBlock>(), fine)
+        } else {
+            let plain = self.plain.address(row * self.plain_width);
+            (plain.cast(), self.plain_width * size_of::<f32>(), std::ptr::null())
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// Norms and quantises the rows of `source.buffer`. A single row is left to be prepared by every thread for itself,
+    /// which is cheaper than another phase; more rows are shared out.
+    pub(super) fn prepare(&mut self, source: Source<'_>) -> Input {
+        let scratch = &self.pass.exe.scratch;
+        let (from, width) = self.buffer(source.buffer);
+        let own = source.rows == 1;
+        let codes_width = scratch.input_width / 32;
+        let fine_width = ActivationBlock::second_planes(codes_width);
+        let mut input = Input {
+            plain: scratch.plain,
+            plain_width: width,
+            codes: scratch.codes,
+            codes_width,
+            fine: scratch.fine,
+            fine_width,
+            rows: source.rows,
+        };
+        if own {
+            let index = self.worker.index;
+            input.plain = scratch.own_plain.part(index * scratch.input_width, scratch.input_width);
+            input.codes = scratch.own_codes.part(index * codes_width, codes_width);
+            input.fine = scratch.own_fine.part(index * fine_width, fine_width);
+        } else {
+            let chunk = (self.row_chunk(source.rows) / PANEL_ROWS).max(1) * PANEL_ROWS;
+            self.phase(source.rows, chunk, |walk, chunk| {
+                for first in chunk.clone().step_by(PANEL_ROWS) {
+                    let panel = first..chunk.end.min(first + PANEL_ROWS);
+                    // SAFETY: these rows were claimed by this thread.
+                    unsafe { walk.prepare_panel(source, panel, input) };
+                }
+            });
+        }
+        if source.norm.is_none() {
+            input.plain = from;
+        }
+        input
+    }
+
+    /// Prepares a single row for this thread, if this is the first chunk it claims of a product.
+    pub(super) fn prepare_own(&self, source: Source<'_>, input: Input, prepared: &mut bool) {
+        if source.rows == 1 && !*prepared {
+            let scratch = &self.pass.exe.scratch;
+            let plain = scratch.own_plain.part(self.worker.index * scratch.input_width, scratch.input_width);
+            // SAFETY: the thread's own windows; the source is settled while a chunk of this phase is held.
+            unsafe { self.prepare_panel(source, 0..1, Input { plain, ..input }) };
+            *prepared = true;
+        }
+    }
+
+    /// # Safety
+    /// The source rows are a panel and settled, and no other thread uses these rows of `to`.
+    unsafe fn prepare_panel(&self, source: Source<'_>, rows: Range<usize>, to: Input) {
+        let exe = self.pass.exe;
+        let (from, width) = self.buffer(source.buffer);
+        let blocks = source.forms.inputs / 32;
+        let mut values = from;
+        let mut limits = [0.0; PANEL_ROWS];
+        let limits = &mut limits[..rows.len()];
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (row, limit) in rows.clone().zip(&mut *limits) {
+                let mut from = from.slice(row * width, width).as_ptr();
+                if let Some((unit, norm)) = source.norm {
+                    let plain = to.plain.slice_mut(row * to.plain_width, width).as_mut_ptr();
+                    (exe.kernels.norm)(from, self.pass.vector(unit, norm.weight).as_ptr(), norm.epsilon, width, plain);
+                    (from, values) = (plain, to.plain);
+                }
+                if source.forms.codes {
+                    let codes = to.codes.slice_mut(row * to.codes_width, blocks).as_mut_ptr();
+                    *limit = (exe.kernels.quantize)(from, blocks, codes);
+                }
+            }
+            if source.forms.codes {
+                let room = rows.len() * ActivationBlock::second_planes(blocks);
+                (exe.kernels.second_planes)(&PanelArgs {
+                    values: values.address(rows.start * width),
+                    values_stride: width,
+                    codes: to.codes.address(rows.start * to.codes_width),
+                    codes_stride: to.codes_width,
+                    blocks,
+                    limits,
+                    fine: to.fine.slice_mut(rows.start * to.fine_width, room).as_mut_ptr(),
+                });
+            }
+        }
+    }
+}
