@@ -3,6 +3,9 @@
 /// Rows that are prepared together and that one call of a tile kernel takes: their second planes are one list.
 pub(crate) const PANEL_ROWS: usize = 24;
 
+/// Second planes of one block that are multiplied at once.
+pub(crate) const PLANES_TOGETHER: usize = 4;
+
 /// Thirty-two quantised activations. A row is `columns / 32` of them, each in a cache line of its own.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -21,7 +24,10 @@ pub(crate) struct ActivationBlock {
     pub(crate) block: u32,
     /// Of a second plane: its row in the panel.
     pub(crate) row: u32,
-    pub(crate) padding: [u32; 2],
+    /// Of a second plane: whether it is its row's first.
+    pub(crate) begins: u32,
+    /// Of a second plane: whether the next ones, [`PLANES_TOGETHER`] in all, are of the same block.
+    pub(crate) together: u32,
 }
 
 impl ActivationBlock {
