@@ -66,7 +66,7 @@ pub(crate) struct Few {
     pub(crate) units: usize,
     /// Word where sums of squares start.
     pub(crate) sums: usize,
-    /// Sums of each row.
+    /// Sums of each row, in vectors of four: those beyond the last block are zero.
     pub(crate) sum_count: usize,
 }
 
@@ -92,7 +92,7 @@ impl Buffers {
         let partials = heads.max().unwrap_or(0) * SPLITS_MAX * FEW_ROWS.min(rows);
         let few = inputs.map(|width| {
             let units = units_of(width);
-            (units, width.div_ceil(BLOCK))
+            (units, width.div_ceil(BLOCK).next_multiple_of(4))
         });
         let make_few = |(units, sum_count): (usize, usize)| {
             let sums = FEW_ROWS * units * UNIT;

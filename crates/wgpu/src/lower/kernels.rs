@@ -54,6 +54,7 @@ impl Lowering<'_> {
             .number("SOFT_CAP", words.factor)
             .number("NORM_EPSILON", words.norm_epsilon)
             .counts(&words.counts())
+            .count("LANES_MIN", self.gpu.info.subgroup.0 as usize)
             .text_in_front(&words.matrices())
             .flag("MINS", layouts.iter().any(Layout::has_mins))
             .formats(&layouts);

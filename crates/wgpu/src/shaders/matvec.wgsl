@@ -6,7 +6,8 @@
 // `output`), PARTS (2 for a gate and what it gates), HEAD, FIRST, SECOND and THIRD (matrices), MINS (whether weights have
 // mins), ACROSS (see encode.wgsl); UNITS of 32 inputs in a row, OUTPUT_WIDTH, SOFT_CAP (logits become cap · tanh(logit / cap)
 // where it is not 0); NORM_WIDTH and NORM_EPSILON of the norm that the inputs went through only by its weights (0 where they
-// went through none), SUM_COUNT of the sums of squares of parts of each row; NEXT_UNITS, NEXT_SUMS (the word where they
+// went through none), SUM_COUNT of the sums of squares of parts of each row, in vectors
+// of four, and LANES_MIN (lanes of the smallest subgroup); NEXT_UNITS, NEXT_SUMS (the word where they
 // start), NEXT_SUM_COUNT and NEXT_NORM (its weights in `vectors`) of what is handed on. `Inputs` and `accumulate` come from
 // matvec_codes.wgsl or matvec_values.wgsl, `hand_on` from hand_on_block.wgsl or hand_on_nothing.wgsl.
 //
@@ -64,23 +65,36 @@ fn part_of(group: u32) -> u32 {
     return select(second, 2u, group >= THIRD.group);
 }
 
-// This lane's share of a row's sum of squares.
-fn squares_of(row: u32, lane: u32, lanes: u32) -> f32 {
-    var sum = 0.0;
-    if (NORM_WIDTH != 0u) {
-        for (var i = lane; i < SUM_COUNT; i += lanes) {
-            sum += inputs.sums[row * SUM_COUNT + i];
-        }
+// Vectors of sums of squares in a row.
+const ROW_SQUARES: u32 = SUM_COUNT / 4u;
+
+// A subgroup reads them all at once. Then nothing is computed with them before the weights were asked for: lanes work in
+// order, and would wait here first. Where there are more of them, four registers would cost more than that.
+const AT_ONCE: bool = ROW_SQUARES <= LANES_MIN;
+
+// This lane's share of a row's sum of squares, as a sum of four.
+fn squares_of(row: u32, lane: u32, lanes: u32) -> vec4<f32> {
+    var squares = vec4<f32>(0.0);
+    if (NORM_WIDTH == 0u) {
+        return squares;
     }
-    return sum;
+    if (AT_ONCE) {
+        return inputs.sums[row * ROW_SQUARES + min(lane, ROW_SQUARES - 1u)];
+    }
+    for (var i = lane; i < ROW_SQUARES; i += lanes) {
+        squares += inputs.sums[row * ROW_SQUARES + i];
+    }
+    return vec4<f32>((squares.x + squares.y) + (squares.z + squares.w), 0.0, 0.0, 0.0);
 }
 
 // What the inputs of a row must be multiplied with: they went through their norm's weights, not through its division.
-fn norm_factor(squares: f32) -> f32 {
+fn norm_factor(squares: vec4<f32>, lane: u32) -> f32 {
     if (NORM_WIDTH == 0u) {
         return 1.0;
     }
-    return inverseSqrt(subgroupAdd(squares) / f32(NORM_WIDTH) + NORM_EPSILON);
+    let share = (squares.x + squares.y) + (squares.z + squares.w);
+    let sum = subgroupAdd(select(0.0, share, !AT_ONCE || lane < ROW_SQUARES));
+    return inverseSqrt(sum / f32(NORM_WIDTH) + NORM_EPSILON);
 }
 
 // What the end needs of memory: it is asked for at the beginning.
@@ -159,7 +173,7 @@ fn main(
     if (!ACROSS || subgroup * lanes < FINISHED) {
         early = early_of(part, row, select(0u, batch, finishes));
     }
-    var squares = 0.0;
+    var squares = vec4<f32>(0.0);
     if (subgroup < BATCH) {
         squares = squares_of(subgroup, lane, lanes);
     }
@@ -176,13 +190,13 @@ fn main(
         }
     }
     if (subgroup < BATCH) {
-        let factor = norm_factor(squares);
+        let factor = norm_factor(squares, lane);
         if (lane == 0u) {
             factors[subgroup] = factor;
         }
     }
     for (var b = subgroup + subgroups; b < BATCH; b += subgroups) {
-        let factor = norm_factor(squares_of(b, lane, lanes));
+        let factor = norm_factor(squares_of(b, lane, lanes), lane);
         if (lane == 0u) {
             factors[b] = factor;
         }

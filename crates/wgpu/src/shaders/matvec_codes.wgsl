@@ -3,7 +3,7 @@
 // Room for eight rows of codes, or of numbers; then sums of squares of parts of each row.
 struct Inputs {
     planes: array<array<vec4<u32>, UNITS>, 64>,
-    sums: array<f32>,
+    sums: array<vec4<f32>>,
 }
 
 struct Act {

@@ -3,7 +3,7 @@
 // Room for eight rows of numbers; then sums of squares of parts of each row.
 struct Inputs {
     quads: array<vec4<f32>, 64u * UNITS>,
-    sums: array<f32>,
+    sums: array<vec4<f32>>,
 }
 
 // Sums of rows `row` to `row + ROWS` of each of PARTS matrices, (part, row, row of the pass), over the units of lane `lane`
