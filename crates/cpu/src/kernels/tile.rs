@@ -1,4 +1,5 @@
-//! The product of activation rows with one or two groups of sixteen weight rows.
+//! The product of activation rows with groups of sixteen weight rows: a panel of rows with one or two groups, or a single row
+//! with a strip of them.
 //!
 //! Sketch (one activation row, Q8_0): 544 bytes of weights feed 8 dot instructions and one multiply-add, so a core that
 //! streams 38 GB/s has 56 cycles for about 25 instructions: memory-bound. Four rows by two groups: 64 dot instructions

@@ -59,14 +59,15 @@ pub(crate) unsafe fn norm<I: Isa>(
 /// 254 times smaller. The choice depends on the row alone.
 #[inline(always)]
 pub(crate) unsafe fn quantize<I: Isa>(isa: I, x: *const f32, blocks: usize, out: *mut ActivationBlock) -> f32 {
-    let mut squares = 0.0;
+    // In f32 the squares of small numbers would be zero, and every block would count as an outlier.
+    let mut squares = 0.0_f64;
     for block in 0..blocks {
         let (low, high) = (isa.load(x.add(32 * block)), isa.load(x.add(32 * block + 16)));
         let largest = isa.largest(isa.max(isa.abs(low), isa.abs(high)));
         quantize_block(isa, low, high, largest, &mut *out.add(block));
-        squares += largest * largest;
+        squares += f64::from(largest) * f64::from(largest);
     }
-    (squares / blocks as f32 * OUTLIER).sqrt() / 127.0
+    ((squares / blocks as f64 * OUTLIER).sqrt() / 127.0) as f32
 }
 
 /// A panel of quantised rows, for their second planes.
@@ -83,20 +84,23 @@ pub(crate) struct PanelArgs<'a> {
     pub(crate) blocks: usize,
     /// For each row, what [`quantize`] returned.
     pub(crate) limits: &'a [f32],
-    /// Room for [`ActivationBlock::second_planes`] of each row.
+    /// Where second planes are written.
     pub(crate) fine: *mut ActivationBlock,
+    /// How many there is room for, with the end of the list: [`ActivationBlock::second_planes`] of each row, which is enough.
+    pub(crate) room: usize,
 }
 
 /// Writes the second planes of a panel, block by block: rows that share a block take its weights from the first cache.
 #[inline(always)]
 pub(crate) unsafe fn second_planes<I: Isa>(isa: I, args: &PanelArgs<'_>) {
     let mut to = args.fine;
+    let last = args.fine.add(args.room - 1);
     let mut begun = 0_u32;
     for block in 0..args.blocks {
         let first = to;
         for (row, limit) in args.limits.iter().enumerate() {
             let coarse = &*args.codes.add(row * args.codes_stride + block);
-            if coarse.scale > *limit {
+            if coarse.scale > *limit && to < last {
                 let at = args.values.add(row * args.values_stride + 32 * block);
                 let step = isa.splat(-coarse.scale);
                 let low = isa.fma(isa.load_i8(coarse.codes.as_ptr()), step, isa.load(at));
@@ -117,7 +121,7 @@ pub(crate) unsafe fn second_planes<I: Isa>(isa: I, args: &PanelArgs<'_>) {
 }
 
 /// How far above the row's mean square a block's largest square lies for it to get a second plane.
-const OUTLIER: f32 = 4.0;
+const OUTLIER: f64 = 4.0;
 
 #[inline(always)]
 unsafe fn quantize_block<I: Isa>(isa: I, low: I::F32, high: I::F32, largest: f32, to: &mut ActivationBlock) {
@@ -185,5 +189,63 @@ pub(crate) unsafe fn to_f16<I: Isa>(isa: I, from: *const f32, count: usize, to: 
     }
     for at in whole..count {
         *to.add(at) = half::f16::from_f32(*from.add(at)).to_bits();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PanelArgs;
+    use crate::IsaChoice;
+    use crate::activations::{ActivationBlock, PANEL_ROWS};
+    use crate::arch::Level;
+    use crate::kernels::Kernels;
+    use testkit::Random;
+
+    /// Rows of any magnitude, with as many outliers as can be, leave no more second planes than there is room for, each where
+    /// its block is an outlier.
+    #[test]
+    fn second_planes_have_room() {
+        let mut random = Random::new(1);
+        for choice in [IsaChoice::Best, IsaChoice::AtMostAvx2, IsaChoice::Portable] {
+            let kernels = Kernels::of(Level::detect(choice));
+            for (blocks, outliers) in [(4, 1), (7, 1), (28, 6), (28, 7), (28, 28), (152, 37), (152, 0)] {
+                for magnitude in [1e-37, 1e-29, 1e-25, 1e-20, 1.0, 1e18, 1e25, f32::INFINITY] {
+                    let mut values = vec![0.0; PANEL_ROWS * blocks * 32];
+                    for (at, value) in values.iter_mut().enumerate() {
+                        let block = at / 32 % blocks;
+                        let share = if block < outliers { 1.0 } else { 1e-3 };
+                        *value = magnitude * share * if at % 32 == 0 { 1.0 } else { random.signed_unit() };
+                    }
+                    let mut codes = vec![ActivationBlock::default(); PANEL_ROWS * blocks];
+                    let rows = values.chunks_exact(32 * blocks).zip(codes.chunks_exact_mut(blocks));
+                    // SAFETY: the instruction set was detected, and each row has so many blocks.
+                    let limits: Vec<f32> = rows
+                        .map(|(row, codes)| unsafe { (kernels.quantize)(row.as_ptr(), blocks, codes.as_mut_ptr()) })
+                        .collect();
+                    let room = PANEL_ROWS * ActivationBlock::second_planes(blocks);
+                    let mut fine = vec![ActivationBlock { row: 77, ..ActivationBlock::default() }; room + 1];
+                    let args = PanelArgs {
+                        values: values.as_ptr(),
+                        values_stride: 32 * blocks,
+                        codes: codes.as_ptr(),
+                        codes_stride: blocks,
+                        blocks,
+                        limits: &limits,
+                        fine: fine.as_mut_ptr(),
+                        room,
+                    };
+                    // SAFETY: as above, and the list has the room it says.
+                    unsafe { (kernels.second_planes)(&args) };
+                    let rows = codes.chunks_exact(blocks).zip(&limits);
+                    let expected: usize =
+                        rows.map(|(row, limit)| row.iter().filter(|block| block.scale > *limit).count()).sum();
+                    let case = format!("{choice:?}, {blocks} blocks, {outliers} of {magnitude:e}");
+                    assert!(expected < room, "{case}: {expected} second planes");
+                    assert_eq!(fine[expected].block, ActivationBlock::END, "{case}");
+                    assert!(fine[..expected].iter().all(|plane| (plane.block as usize) < blocks), "{case}");
+                    assert_eq!(fine[room].row, 77, "{case}: written beyond the room");
+                }
+            }
+        }
     }
 }

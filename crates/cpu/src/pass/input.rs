@@ -148,6 +148,7 @@ impl Walk<'_> {
                     blocks,
                     limits,
                     fine: to.fine.slice_mut(rows.start * to.fine_width, room).as_mut_ptr(),
+                    room,
                 });
             }
         }

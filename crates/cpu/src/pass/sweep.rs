@@ -229,7 +229,8 @@ impl Walk<'_> {
                             (gates.tile)(&tile.args(matrices[0], addresses, (1, 0)), output);
                             let up = [addresses[1], std::ptr::null()];
                             (ups.tile)(&tile.args(matrices[1], up, (1, 0)), second);
-                            output.iter_mut().zip(&*second).for_each(|(out, second)| out[1] = second[0]);
+                            let pairs = output.iter_mut().zip(&*second).take(row_count);
+                            pairs.for_each(|(out, second)| out[1] = second[0]);
                         }
                     }
                     sink(Done { group, group_count: pairs, row, row_count, values: output });
