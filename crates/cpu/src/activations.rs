@@ -26,7 +26,7 @@ pub(crate) struct ActivationBlock {
     pub(crate) row: u32,
     /// Of a second plane: whether it is its row's first.
     pub(crate) begins: u32,
-    /// Of a second plane: whether the next ones, [`PLANES_TOGETHER`] in all, are of the same block.
+    /// Of a second plane: whether it and those after it, [`PLANES_TOGETHER`] in all, are of the same block.
     pub(crate) together: u32,
 }
 

@@ -34,7 +34,7 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     /// What [`Isa::dot_biased`] expects its accumulator to have been lowered by, for each unit of activation sum:
     /// 128 where bytes enter as unsigned, 0 where they are made signed first.
     const BYTE_BIAS: i32;
-    /// Rows of activations in a GEMM tile.
+    /// Rows of activations in a tile of codes.
     const TILE_ROWS: usize;
     /// Groups of sixteen weight rows in a GEMM tile.
     const TILE_GROUPS: usize;

@@ -98,7 +98,7 @@ struct Walk<'p> {
     pass: &'p Pass<'p>,
     worker: Worker<'p>,
     phase: usize,
-    /// Decoded columns of a matrix that stays in place: one buffer for each of a tile's two groups.
+    /// Decoded columns of matrices that stay in place: one buffer for each of a pair.
     columns: [Vec<f32>; 2],
     tile: TileMemory,
     started: Option<Instant>,

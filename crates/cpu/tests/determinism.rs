@@ -7,7 +7,7 @@
 use metallic_cpu::{CpuBackend, CpuConfig, IsaChoice, Repack};
 use models::Model;
 use program::{Backend, Buffer, ExecutableId, KvFormat, KvPlan, PageTable, PassInput, RowBucket, Segment, TensorIndex};
-use tensor::FORMATS;
+use tensor::{FORMATS, Format};
 use testkit::{Random, TinyModel};
 
 const ARCHITECTURES: [&str; 6] = ["gemma", "gemma2", "gemma3", "llama", "qwen2", "qwen3"];
@@ -33,8 +33,13 @@ const PROMPT: usize = 530;
 /// A model in which neighbouring matrices have different formats, and each format occurs.
 fn mixed(architecture: &'static str) -> Model {
     let tiny = TinyModel { layers: 5, context: 1024, ..TinyModel::wide(architecture, 5) };
-    let formats: Vec<_> =
-        FORMATS.iter().filter(|row| row.codec.is_some() && (row.format.is_quantised() || row.ggml_id <= 1)).collect();
+    let formats: Vec<_> = FORMATS
+        .iter()
+        .filter(|row| {
+            row.codec.is_some()
+                && (row.format.is_quantised() || matches!(row.format, Format::F32 | Format::F16 | Format::BF16))
+        })
+        .collect();
     let mut parts = tiny.parts();
     let matrices = parts.tensors.iter_mut().filter(|tensor| tensor.dimensions.len() == 2);
     for (tensor, row) in matrices.zip(formats.iter().cycle()) {

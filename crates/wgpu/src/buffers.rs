@@ -66,7 +66,7 @@ pub(crate) struct Few {
     pub(crate) units: usize,
     /// Word where sums of squares start.
     pub(crate) sums: usize,
-    /// Sums of each row, in vectors of four: those beyond the last block are zero.
+    /// Sums of each row, a multiple of four: those beyond the last block are zero.
     pub(crate) sum_count: usize,
 }
 

@@ -31,6 +31,8 @@ pub(crate) unsafe trait Codes {
     const MINIMUM: bool = false;
     /// Whether inputs 0–15 and 16–31 have scales and minimums of their own.
     const HALVES: bool = false;
+    /// Whether taking quads apart costs more than to read the inputs of as many rows again.
+    const COSTLY: bool = false;
 
     /// Sixteen rows' scales, for `half` 0 or 1 of the record.
     unsafe fn scale<I: Isa>(isa: I, header: *const u8, record: *const u8, half: usize) -> I::F32;
@@ -131,6 +133,7 @@ unsafe impl Codes for Q5_0 {
     const HEADER: usize = 0;
     const RECORD: usize = 352;
     const RECORDS: usize = 1;
+    const COSTLY: bool = true;
     const BIAS: i32 = 16;
 
     #[inline(always)]
@@ -148,6 +151,7 @@ unsafe impl Codes for Q5_1 {
     const HEADER: usize = 0;
     const RECORD: usize = 384;
     const RECORDS: usize = 1;
+    const COSTLY: bool = true;
     const BIAS: i32 = 0;
     const MINIMUM: bool = true;
 
@@ -205,6 +209,7 @@ unsafe impl Codes for Q5K {
     const HEADER: usize = 64;
     const RECORD: usize = 352;
     const RECORDS: usize = 8;
+    const COSTLY: bool = true;
     const BIAS: i32 = 0;
     const MINIMUM: bool = true;
 
@@ -227,6 +232,7 @@ unsafe impl Codes for Q6K {
     const HEADER: usize = 32;
     const RECORD: usize = 416;
     const RECORDS: usize = 8;
+    const COSTLY: bool = true;
     const BIAS: i32 = 32;
     const HALVES: bool = true;
 

@@ -10,6 +10,12 @@
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of TileArgs")]
 
+mod plain;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use plain::{Bf16, F16, F32};
+
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -28,19 +34,19 @@ pub(crate) struct TileArgs {
     pub(crate) groups: [*const u8; 2],
     /// Bytes from each of them to the next but one.
     pub(crate) step: usize,
-    /// How many groups: one or two, or with a single row up to [`STRIP_GROUPS`].
+    /// How many groups: one or two, or with a single row of a stream up to [`STRIP_GROUPS`].
     pub(crate) group_count: usize,
     /// The first activation row: [`ActivationBlock`]s for code layouts, f32 for plain ones.
     pub(crate) activations: *const u8,
     /// Bytes from one activation row to the next.
     pub(crate) activation_stride: usize,
-    /// Second planes of all rows, for code layouts.
+    /// Second planes of all rows, for code layouts, as `vector::second_planes` leaves them.
     pub(crate) fine: *const ActivationBlock,
     /// Activation rows: a panel, at most [`PANEL_ROWS`].
     pub(crate) row_count: usize,
     /// Inputs of a weight row.
     pub(crate) columns: usize,
-    /// Where what becomes of the first row will be written, and the bytes from there to the next row's.
+    /// Where what becomes of the first row will be written, and the bytes from there to the next row's: for prefetches only.
     pub(crate) target: (*const u8, usize),
     /// The weights come from memory and serve no other rows, at most [`STREAM_ROWS`]: take them as one stream.
     pub(crate) streams: bool,
@@ -55,6 +61,9 @@ impl TileArgs {
 /// Most groups that a single row is multiplied with in one call.
 pub(crate) const STRIP_GROUPS: usize = 2 * PANEL_ROWS;
 
+// Tiles of twelve, eight and four rows make a panel; its rows are bits of a mask; eight rows are the highest tile of a stream.
+const _: () = assert!(PANEL_ROWS == 24 && PANEL_ROWS <= u32::BITS as usize && STREAM_ROWS == 8);
+
 /// Results of a tile: (activation row, group, weight row of the group), or of a single row (pair, group of the pair, weight
 /// row).
 pub(crate) type TileOutput = [[[f32; GROUP_ROWS]; 2]; PANEL_ROWS];
@@ -67,8 +76,9 @@ pub(crate) type TileFn = unsafe fn(&TileArgs, &mut TileOutput);
 
 /// What is multiplied with what.
 pub(crate) trait Product {
-    /// Multiply-adds need no registers but their sums', so that tiles may be three times as high.
-    const HIGH: bool;
+    /// Most rows of a tile whose weights serve many rows, for instruction sets with tiles of two groups: 4, or 8 that take one
+    /// group after the other and so unpack it once for twice the rows, or 12 where nothing but sums takes registers.
+    const HEIGHT: usize;
 
     /// `ROWS` rows with `GROUPS` groups. A tile with more rows than there are computes the last one several times over.
     ///
@@ -92,6 +102,7 @@ pub(crate) trait Product {
 /// Cuts the rows into tiles that the instruction set has registers for.
 #[inline(always)]
 pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut TileOutput) {
+    debug_assert!(args.group_count <= 2 || (args.streams && args.row_count == 1), "only a single row takes a strip");
     if !args.streams {
         // Results of many rows lie far apart. Their lines are asked for while there is something else to do: a burst of
         // stores to memory that no cache has would hold up all that follows.
@@ -121,7 +132,8 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
             row += match args.row_count - row {
                 1 => two_groups::<I, P, 1>(isa, args, row, out),
                 2 | 3 => two_groups::<I, P, 2>(isa, args, row, out),
-                8.. if const { P::HIGH } => two_groups::<I, P, 12>(isa, args, row, out),
+                8.. if const { P::HEIGHT == 12 } => two_groups::<I, P, 12>(isa, args, row, out),
+                8.. if const { P::HEIGHT == 8 } => one_by_one::<I, P, 8>(isa, args, row, out),
                 _ => two_groups::<I, P, 4>(isa, args, row, out),
             };
         }
@@ -150,6 +162,20 @@ unsafe fn two_groups<I: Isa, P: Product, const ROWS: usize>(
     ROWS.min(args.row_count - row)
 }
 
+/// As `two_groups`, one group after the other.
+#[inline(always)]
+unsafe fn one_by_one<I: Isa, P: Product, const ROWS: usize>(
+    isa: I,
+    args: &TileArgs,
+    row: usize,
+    out: &mut TileOutput,
+) -> usize {
+    for group in 0..2 {
+        P::tile::<I, ROWS, 1, false>(isa, args, row, group, out);
+    }
+    ROWS.min(args.row_count - row)
+}
+
 #[inline(always)]
 unsafe fn store<I: Isa, const ROWS: usize, const GROUPS: usize>(
     isa: I,
@@ -169,7 +195,7 @@ unsafe fn store<I: Isa, const ROWS: usize, const GROUPS: usize>(
 pub(crate) struct OfCodes<C>(PhantomData<C>);
 
 impl<C: Codes> Product for OfCodes<C> {
-    const HIGH: bool = false;
+    const HEIGHT: usize = if C::COSTLY { 8 } else { 4 };
 
     #[inline(always)]
     unsafe fn tile<I: Isa, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(
@@ -433,64 +459,3 @@ unsafe fn quad_pair<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize, co
 unsafe fn dot<I: Isa, C: Codes>(isa: I, sum: I::I32, weights: I::U8, quad: i32) -> I::I32 {
     if C::BYTES { isa.dot_biased(sum, weights, quad) } else { isa.dot(sum, weights, quad) }
 }
-
-macro_rules! plain {
-    ($(#[$doc:meta])* $name:ident, $load:ident, $number:ty) => {
-        $(#[$doc])*
-        pub(crate) struct $name;
-
-        impl Product for $name {
-            const HIGH: bool = true;
-
-            #[inline(always)]
-            unsafe fn tile<I: Isa, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(
-                isa: I,
-                args: &TileArgs,
-                first_row: usize,
-                first_group: usize,
-                out: &mut TileOutput,
-            ) {
-                let last = args.row_count - 1;
-                let rows: [*const f32; ROWS] = std::array::from_fn(|row| {
-                    args.activations.wrapping_add((first_row + row).min(last) * args.activation_stride).cast()
-                });
-                let groups: [*const $number; GROUPS] =
-                    std::array::from_fn(|group| args.group(first_group + group).cast());
-                let mut sums = [[isa.splat(0.0); GROUPS]; ROWS];
-                for column in 0..args.columns {
-                    let mut weights = [isa.splat(0.0); GROUPS];
-                    for group in 0..GROUPS {
-                        let at = groups[group].add(column * GROUP_ROWS);
-                        if STREAMS {
-                            isa.prefetch(at.cast::<u8>().wrapping_add(PREFETCH_BYTES));
-                        }
-                        weights[group] = isa.$load(at);
-                    }
-                    for row in 0..ROWS {
-                        let input = isa.splat(*rows[row].add(column));
-                        for group in 0..GROUPS {
-                            sums[row][group] = isa.fma(weights[group], input, sums[row][group]);
-                        }
-                    }
-                }
-                store(isa, &sums, (first_row, first_group), out);
-            }
-
-            #[inline(always)]
-            unsafe fn finish<I: Isa>(_isa: I, _args: &TileArgs, _out: &mut TileOutput) {}
-        }
-    };
-}
-
-plain!(
-    /// Columns of f32.
-    F32, load, f32
-);
-plain!(
-    /// Columns of f16.
-    F16, load_f16, u16
-);
-plain!(
-    /// Columns of bf16.
-    Bf16, load_bf16, u16
-);

@@ -52,7 +52,8 @@ pub(crate) unsafe fn norm<I: Isa>(
     }
 }
 
-/// Quantises `blocks × 32` values into `out`, and returns the scale over which a block gets a second plane.
+/// Quantises `blocks × 32` values into `out`, and returns the scale over which a block gets a second plane from
+/// [`second_planes`].
 ///
 /// A block's rounding error grows with its largest magnitude. Blocks whose square is over [`OUTLIER`] times the row's
 /// mean square of largest magnitudes get a second plane of codes for what the first left over, which makes their error

@@ -67,7 +67,7 @@ impl Input {
 
 impl Walk<'_> {
     /// Norms and quantises the rows of `source.buffer`. A single row is left to be prepared by every thread for itself,
-    /// which is cheaper than another phase; more rows are shared out.
+    /// which is cheaper than another phase; panels of more rows are shared out.
     pub(super) fn prepare(&mut self, source: Source<'_>) -> Input {
         let scratch = &self.pass.exe.scratch;
         let (from, width) = self.buffer(source.buffer);

@@ -4,12 +4,12 @@
 // Constants from outside: ROWS, SHARES, AHEAD (units of a lane at a time), THREADS (of SHARES teams for every ROWS of a
 // workgroup's outputs, or some more), BATCH (rows of the pass at most), MODE, OUTPUT (what the next step reads besides
 // `output`), PARTS (2 for a gate and what it gates), HEAD, FIRST, SECOND and THIRD (matrices), MINS (whether weights have
-// mins), ACROSS (see encode.wgsl); UNITS of 32 inputs in a row, OUTPUT_WIDTH, SOFT_CAP (logits become cap · tanh(logit / cap)
-// where it is not 0); NORM_WIDTH and NORM_EPSILON of the norm that the inputs went through only by its weights (0 where they
-// went through none), SUM_COUNT of the sums of squares of parts of each row, in vectors
-// of four, and LANES_MIN (lanes of the smallest subgroup); NEXT_UNITS, NEXT_SUMS (the word where they
-// start), NEXT_SUM_COUNT and NEXT_NORM (its weights in `vectors`) of what is handed on. `Inputs` and `accumulate` come from
-// matvec_codes.wgsl or matvec_values.wgsl, `hand_on` from hand_on_block.wgsl or hand_on_nothing.wgsl.
+// mins), ACROSS (see encode.wgsl); UNITS of 32 inputs in a row, OUTPUT_WIDTH, SOFT_CAP (logits become cap · tanh(logit /
+// cap) where it is not 0); NORM_WIDTH and NORM_EPSILON of the norm that the inputs went through only by its weights (0
+// where they went through none), SUM_COUNT of the sums of squares of parts of each row (a multiple of four), and LANES_MIN
+// (lanes of the smallest subgroup); NEXT_UNITS, NEXT_SUMS (the word where they start), NEXT_SUM_COUNT and NEXT_NORM (its
+// weights in `vectors`) of what is handed on. `Inputs` and `accumulate` come from matvec_codes.wgsl or matvec_values.wgsl,
+// `hand_on` from hand_on_block.wgsl or hand_on_nothing.wgsl.
 //
 // All of these are constants rather than parameters: a pass of one row is many dispatches that wait for each other, and
 // each would wait for its parameters too. Layers of one shape have the same constants, and so the same kernels.
@@ -72,14 +72,15 @@ const ROW_SQUARES: u32 = SUM_COUNT / 4u;
 // order, and would wait here first. Where there are more of them, four registers would cost more than that.
 const AT_ONCE: bool = ROW_SQUARES <= LANES_MIN;
 
-// This lane's share of a row's sum of squares, as a sum of four.
+// This lane's share of a row's sum of squares, as a sum of four; with AT_ONCE lanes beyond the last vector repeat it, which
+// norm_factor leaves out.
 fn squares_of(row: u32, lane: u32, lanes: u32) -> vec4<f32> {
     var squares = vec4<f32>(0.0);
     if (NORM_WIDTH == 0u) {
         return squares;
     }
     if (AT_ONCE) {
-        return inputs.sums[row * ROW_SQUARES + min(lane, ROW_SQUARES - 1u)];
+        return inputs.sums[row * ROW_SQUARES + min(lane, max(ROW_SQUARES, 1u) - 1u)];
     }
     for (var i = lane; i < ROW_SQUARES; i += lanes) {
         squares += inputs.sums[row * ROW_SQUARES + i];

@@ -1,0 +1,126 @@
+use tensor::Format;
+use testkit::Random;
+
+use super::{STREAM_ROWS, STRIP_GROUPS, TileArgs, TileOutput};
+use crate::IsaChoice;
+use crate::activations::{ActivationBlock, PANEL_ROWS};
+use crate::arch::Level;
+use crate::kernels::Kernels;
+use crate::kernels::pack::Packer;
+use crate::kernels::vector::PanelArgs;
+use crate::layout::{GROUP_ROWS, Layout};
+
+const COLUMNS: usize = 512;
+const BLOCKS: usize = COLUMNS / 32;
+
+/// Results of a row with each group of a strip.
+type Row = Vec<[u32; GROUP_ROWS]>;
+
+/// A matrix and rows of activations.
+struct Case {
+    kernels: Kernels,
+    layout: Layout,
+    /// A whole strip of groups.
+    groups: Vec<u8>,
+    values: Vec<f32>,
+}
+
+impl Case {
+    fn new(kernels: Kernels, format: Format, layout: Layout) -> Case {
+        let mut random = Random::new(1);
+        let codec = format.codec().expect("a format with a layout has a codec");
+        let row_bytes = COLUMNS / format.block_elements() * format.block_bytes();
+        let mut matrix = vec![0; 2 * GROUP_ROWS * row_bytes];
+        for row in matrix.chunks_exact_mut(row_bytes) {
+            let values: Vec<f32> = (0..COLUMNS).map(|_| random.signed_unit()).collect();
+            (codec.encode)(&values, row);
+        }
+        let packer = Packer::new(&kernels, layout, row_bytes, COLUMNS);
+        let mut pair = vec![0; 2 * packer.group_bytes()];
+        packer.pack(&matrix, 0..2, &mut pair);
+        // Two blocks are outliers in every row, and others in a few.
+        let value = |at: usize, random: &mut Random| {
+            let (row, block) = (at / COLUMNS, at % COLUMNS / 32);
+            let outlier = block == 1 || block == 9 || (block == 12 && row % 5 == 2);
+            random.signed_unit() * if outlier { 30.0 } else { 1.0 }
+        };
+        let values = (0..PANEL_ROWS * COLUMNS).map(|at| value(at, &mut random)).collect();
+        Case { kernels, layout, groups: pair.repeat(STRIP_GROUPS / 2), values }
+    }
+
+    /// What a call with `rows` rows from `first` on comes to.
+    fn run(&self, first: usize, rows: usize, group_count: usize) -> Vec<Row> {
+        let values = &self.values[first * COLUMNS..];
+        let mut codes = vec![ActivationBlock::default(); rows * BLOCKS];
+        let room = rows * ActivationBlock::second_planes(BLOCKS);
+        let mut fine = vec![ActivationBlock::default(); room];
+        let plain = matches!(self.layout, Layout::F32 | Layout::F16 | Layout::BF16);
+        let group_bytes = self.groups.len() / STRIP_GROUPS;
+        let mut output: TileOutput = [[[0.0; GROUP_ROWS]; 2]; PANEL_ROWS];
+        let base = self.groups.as_ptr();
+        // SAFETY: the instruction set was detected; each pointer is that of a vector of the length that counts say.
+        unsafe {
+            let limits: Vec<f32> = (0..rows)
+                .map(|row| {
+                    (self.kernels.quantize)(
+                        values[row * COLUMNS..].as_ptr(),
+                        BLOCKS,
+                        codes[row * BLOCKS..].as_mut_ptr(),
+                    )
+                })
+                .collect();
+            (self.kernels.second_planes)(&PanelArgs {
+                values: values.as_ptr(),
+                values_stride: COLUMNS,
+                codes: codes.as_ptr(),
+                codes_stride: BLOCKS,
+                blocks: BLOCKS,
+                limits: &limits,
+                fine: fine.as_mut_ptr(),
+                room,
+            });
+            assert!(rows < 4 || fine[0].together == 1, "rows share outliers");
+            let args = TileArgs {
+                groups: [base, base.wrapping_add(group_bytes)],
+                step: 2 * group_bytes,
+                group_count,
+                activations: if plain { values.as_ptr().cast() } else { codes.as_ptr().cast() },
+                activation_stride: if plain { COLUMNS * 4 } else { BLOCKS * size_of::<ActivationBlock>() },
+                fine: fine.as_ptr(),
+                row_count: rows,
+                columns: COLUMNS,
+                target: (base, 0),
+                streams: rows <= STREAM_ROWS,
+            };
+            (self.kernels.tile)(self.layout)(&args, &mut output);
+        }
+        let results = output.as_flattened();
+        let row = |row: usize| results[2 * row..][..group_count].iter().map(|group| group.map(f32::to_bits)).collect();
+        (0..rows).map(row).collect()
+    }
+}
+
+/// A row gives the same bits with any number of groups, and alone or among any number of rows.
+#[test]
+fn tiles_of_all_shapes_agree() {
+    for choice in [IsaChoice::Best, IsaChoice::WithoutVnni, IsaChoice::AtMostAvx2, IsaChoice::Portable] {
+        for known in tensor::FORMATS.iter().filter(|known| known.codec.is_some()) {
+            let Some(layout) = Layout::of(known.format) else { continue };
+            let case = Case::new(Kernels::of(Level::detect(choice)), known.format, layout);
+            let alone: Vec<Row> = (0..PANEL_ROWS).map(|row| case.run(row, 1, STRIP_GROUPS).remove(0)).collect();
+            for group_count in [1, 2, 3, STRIP_GROUPS - 1] {
+                let strip = case.run(5, 1, group_count).remove(0);
+                assert!(strip == alone[5][..group_count], "{}, {choice:?}: {group_count} groups", known.name);
+            }
+            for rows in [2, 3, 4, 5, 8, 9, 11, 12, 13, 21, PANEL_ROWS] {
+                for group_count in [1, 2] {
+                    let panel = case.run(0, rows, group_count);
+                    for (row, (found, alone)) in panel.iter().zip(&alone).enumerate() {
+                        let same = found[..] == alone[..group_count];
+                        assert!(same, "{}, {choice:?}: row {row} of {rows}, {group_count} groups", known.name);
+                    }
+                }
+            }
+        }
+    }
+}
