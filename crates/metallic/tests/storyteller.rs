@@ -243,11 +243,20 @@ fn a_generation_dropped_in_its_prefill_leaves_the_model_usable() {
 
 #[test]
 fn perplexity_is_what_the_readable_backend_says() {
-    // Fox and crow by the model itself, and a text that it never saw.
-    let text = "Once upon a time there was a crow who had found a piece of cheese. She sat down on a high branch to \
+    // Stories by the model itself, and a text that it never saw. In 60 tokens the noise of 8-bit activations is some 0.5 % of the
+    // perplexity; in ten times as many, most of which it expects, a tenth of that is left.
+    let mut writer = model();
+    let options = GenerateOptions { tokens_max: Some(250), ..GenerateOptions::greedy() };
+    let beginnings = ["Once upon a time", "The old king had three sons", "A fox and a crow", "One morning the miller"];
+    let stories = beginnings.map(|beginning| {
+        let story = answer(&mut writer, &Prompt::Text(beginning), &options);
+        format!("{beginning}{}\n", story.text)
+    });
+    let seen = "Once upon a time there was a crow who had found a piece of cheese. She sat down on a high branch to \
         eat it in peace. Just then a fox came by, and she was very hungry. "
-        .repeat(3)
-        + "Files are hostile. Every count, length, offset and product is bounded by the bytes that are left.";
+        .repeat(3);
+    let unseen = "Files are hostile. Every count, length, offset and product is bounded by the bytes that are left.";
+    let text = stories.concat() + &seen + unseen;
     let mut figures = Vec::new();
     for device in [Device::Cpu, Device::Reference] {
         let mut model = load(&LoadOptions { device, threads: Some(2), ..LoadOptions::new() });
@@ -256,7 +265,7 @@ fn perplexity_is_what_the_readable_backend_says() {
     let [fast, readable] = figures[..] else { panic!("two devices") };
     assert_eq!((fast.tokens, fast.chunks), (readable.tokens, readable.chunks));
     assert_eq!(fast.tokens, fast.chunks * 15);
-    assert!((fast.perplexity / readable.perplexity - 1.0).abs() < 0.003, "{fast:?} {readable:?}");
+    assert!((fast.perplexity / readable.perplexity - 1.0).abs() < 0.002, "{fast:?} {readable:?}");
 }
 
 #[test]
