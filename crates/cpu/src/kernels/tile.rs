@@ -53,6 +53,11 @@ pub(crate) struct TileArgs {
 }
 
 impl TileArgs {
+    /// The inputs of a row, or of the last one where a tile has more rows than there are.
+    fn row<T>(&self, index: usize) -> *const T {
+        self.activations.wrapping_add(index.min(self.row_count - 1) * self.activation_stride).cast()
+    }
+
     fn group(&self, index: usize) -> *const u8 {
         self.groups[index % 2].wrapping_add(index / 2 * self.step)
     }
@@ -205,10 +210,7 @@ impl<C: Codes> Product for OfCodes<C> {
         first_group: usize,
         out: &mut TileOutput,
     ) {
-        let last = args.row_count - 1;
-        let mut rows: [*const ActivationBlock; ROWS] = std::array::from_fn(|row| {
-            args.activations.wrapping_add((first_row + row).min(last) * args.activation_stride).cast()
-        });
+        let mut rows: [*const ActivationBlock; ROWS] = std::array::from_fn(|row| args.row(first_row + row));
         let mut groups: [*const u8; GROUPS] = std::array::from_fn(|group| args.group(first_group + group));
         let mut sums = [[isa.splat(0.0); GROUPS]; ROWS];
         // A single row waits for memory, and its second planes cost nothing meanwhile.

@@ -22,10 +22,7 @@ macro_rules! plain {
                 first_group: usize,
                 out: &mut TileOutput,
             ) {
-                let last = args.row_count - 1;
-                let rows: [*const f32; ROWS] = std::array::from_fn(|row| {
-                    args.activations.wrapping_add((first_row + row).min(last) * args.activation_stride).cast()
-                });
+                let rows: [*const f32; ROWS] = std::array::from_fn(|row| args.row(first_row + row));
                 let groups: [*const $number; GROUPS] =
                     std::array::from_fn(|group| args.group(first_group + group).cast());
                 let mut sums = [[isa.splat(0.0); GROUPS]; ROWS];
