@@ -1,6 +1,6 @@
 //! Activation rows as the integer kernels read them: int8 codes with one scale for 32 inputs.
 
-/// Rows that are prepared together and that one call of a tile kernel takes: their second planes are one list.
+/// Rows that one call of a tile kernel takes: their second planes are one list.
 pub(crate) const PANEL_ROWS: usize = 24;
 
 /// Second planes of one block that are multiplied at once.
@@ -24,10 +24,13 @@ pub(crate) struct ActivationBlock {
     pub(crate) block: u32,
     /// Of a second plane: its row in the panel.
     pub(crate) row: u32,
-    /// Of a second plane: whether it is its row's first.
-    pub(crate) begins: u32,
-    /// Of a second plane: whether it and those after it, [`PLANES_TOGETHER`] in all, are of the same block.
-    pub(crate) together: u32,
+    /// Of a second plane: whether it is its row's first, 1 or 0.
+    pub(crate) begins: u8,
+    /// Of a second plane: whether it and those after it, [`PLANES_TOGETHER`] in all, are of the same block, 1 or 0.
+    pub(crate) together: u8,
+    /// Of a first plane: whether it has a second one, 1 or 0.
+    pub(crate) outlier: u8,
+    pub(crate) padding: [u8; 5],
 }
 
 impl ActivationBlock {

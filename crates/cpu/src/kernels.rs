@@ -36,10 +36,10 @@ pub(crate) struct Kernels {
     pub(crate) code_query: unsafe fn(*const f32, usize, f32, &mut CodedQuery),
     /// RMSNorm: input, weight, epsilon, width, output.
     pub(crate) norm: unsafe fn(*const f32, *const f32, f32, usize, *mut f32),
-    /// Quantisation of a row: input, blocks, output. Returns the scale over which blocks get second planes.
-    pub(crate) quantize: unsafe fn(*const f32, usize, *mut ActivationBlock) -> f32,
+    /// Quantisation of a row: input, blocks, output. Marks blocks that get second planes.
+    pub(crate) quantize: unsafe fn(*const f32, usize, *mut ActivationBlock),
     /// Second planes of a panel of rows.
-    pub(crate) second_planes: unsafe fn(&PanelArgs<'_>),
+    pub(crate) second_planes: unsafe fn(&PanelArgs),
     /// `gate = activation(gate) · up` for sixteen values.
     pub(crate) gate: fn(Activation) -> unsafe fn(*mut f32, *const f32),
     /// f32 to f16: input, count, output.
@@ -222,12 +222,12 @@ macro_rules! kernels {
                 unsafe { vector::norm($make, x, weight, epsilon, width, out) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn quantize(x: *const f32, blocks: usize, out: *mut ActivationBlock) -> f32 {
+            unsafe fn quantize(x: *const f32, blocks: usize, out: *mut ActivationBlock) {
                 // SAFETY: the caller's contract is the callee's.
                 unsafe { vector::quantize($make, x, blocks, out) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn second_planes(args: &PanelArgs<'_>) {
+            unsafe fn second_planes(args: &PanelArgs) {
                 // SAFETY: the caller's contract is the callee's.
                 unsafe { vector::second_planes($make, args) }
             }

@@ -52,14 +52,13 @@ pub(crate) unsafe fn norm<I: Isa>(
     }
 }
 
-/// Quantises `blocks × 32` values into `out`, and returns the scale over which a block gets a second plane from
-/// [`second_planes`].
+/// Quantises `blocks × 32` values into `out`, and marks blocks that get a second plane from [`second_planes`].
 ///
 /// A block's rounding error grows with its largest magnitude. Blocks whose square is over [`OUTLIER`] times the row's
 /// mean square of largest magnitudes get a second plane of codes for what the first left over, which makes their error
 /// 254 times smaller. The choice depends on the row alone.
 #[inline(always)]
-pub(crate) unsafe fn quantize<I: Isa>(isa: I, x: *const f32, blocks: usize, out: *mut ActivationBlock) -> f32 {
+pub(crate) unsafe fn quantize<I: Isa>(isa: I, x: *const f32, blocks: usize, out: *mut ActivationBlock) {
     // In f32 the squares of small numbers would be zero, and every block would count as an outlier.
     let mut squares = 0.0_f64;
     for block in 0..blocks {
@@ -68,11 +67,15 @@ pub(crate) unsafe fn quantize<I: Isa>(isa: I, x: *const f32, blocks: usize, out:
         quantize_block(isa, low, high, largest, &mut *out.add(block));
         squares += f64::from(largest) * f64::from(largest);
     }
-    ((squares / blocks as f64 * OUTLIER).sqrt() / 127.0) as f32
+    let limit = ((squares / blocks as f64 * OUTLIER).sqrt() / 127.0) as f32;
+    for block in 0..blocks {
+        let coarse = &mut *out.add(block);
+        coarse.outlier = u8::from(coarse.scale > limit);
+    }
 }
 
 /// A panel of quantised rows, for their second planes.
-pub(crate) struct PanelArgs<'a> {
+pub(crate) struct PanelArgs {
     /// The first row's values.
     pub(crate) values: *const f32,
     /// From one row's values to the next.
@@ -83,8 +86,7 @@ pub(crate) struct PanelArgs<'a> {
     pub(crate) codes_stride: usize,
     /// Blocks of a row.
     pub(crate) blocks: usize,
-    /// For each row, what [`quantize`] returned.
-    pub(crate) limits: &'a [f32],
+    pub(crate) rows: usize,
     /// Where second planes are written.
     pub(crate) fine: *mut ActivationBlock,
     /// How many there is room for, with the end of the list: [`ActivationBlock::second_planes`] of each row, which is enough.
@@ -93,15 +95,15 @@ pub(crate) struct PanelArgs<'a> {
 
 /// Writes the second planes of a panel, block by block: rows that share a block take its weights from the first cache.
 #[inline(always)]
-pub(crate) unsafe fn second_planes<I: Isa>(isa: I, args: &PanelArgs<'_>) {
+pub(crate) unsafe fn second_planes<I: Isa>(isa: I, args: &PanelArgs) {
     let mut to = args.fine;
     let last = args.fine.add(args.room - 1);
     let mut begun = 0_u32;
     for block in 0..args.blocks {
         let first = to;
-        for (row, limit) in args.limits.iter().enumerate() {
+        for row in 0..args.rows {
             let coarse = &*args.codes.add(row * args.codes_stride + block);
-            if coarse.scale > *limit && to < last {
+            if coarse.outlier == 1 && to < last {
                 let at = args.values.add(row * args.values_stride + 32 * block);
                 let step = isa.splat(-coarse.scale);
                 let low = isa.fma(isa.load_i8(coarse.codes.as_ptr()), step, isa.load(at));
@@ -109,7 +111,7 @@ pub(crate) unsafe fn second_planes<I: Isa>(isa: I, args: &PanelArgs<'_>) {
                 let largest = isa.largest(isa.max(isa.abs(low), isa.abs(high)));
                 quantize_block(isa, low, high, largest, &mut *to);
                 ((*to).block, (*to).row) = (block as u32, row as u32);
-                ((*to).begins, (*to).together) = (u32::from(begun & (1 << row) == 0), 0);
+                ((*to).begins, (*to).together) = (u8::from(begun & (1 << row) == 0), 0);
                 begun |= 1 << row;
                 to = to.add(1);
             }
@@ -219,10 +221,10 @@ mod tests {
                     }
                     let mut codes = vec![ActivationBlock::default(); PANEL_ROWS * blocks];
                     let rows = values.chunks_exact(32 * blocks).zip(codes.chunks_exact_mut(blocks));
-                    // SAFETY: the instruction set was detected, and each row has so many blocks.
-                    let limits: Vec<f32> = rows
-                        .map(|(row, codes)| unsafe { (kernels.quantize)(row.as_ptr(), blocks, codes.as_mut_ptr()) })
-                        .collect();
+                    for (row, codes) in rows {
+                        // SAFETY: the instruction set was detected, and each row has so many blocks.
+                        unsafe { (kernels.quantize)(row.as_ptr(), blocks, codes.as_mut_ptr()) };
+                    }
                     let room = PANEL_ROWS * ActivationBlock::second_planes(blocks);
                     let mut fine = vec![ActivationBlock { row: 77, ..ActivationBlock::default() }; room + 1];
                     let args = PanelArgs {
@@ -231,15 +233,13 @@ mod tests {
                         codes: codes.as_ptr(),
                         codes_stride: blocks,
                         blocks,
-                        limits: &limits,
+                        rows: PANEL_ROWS,
                         fine: fine.as_mut_ptr(),
                         room,
                     };
                     // SAFETY: as above, and the list has the room it says.
                     unsafe { (kernels.second_planes)(&args) };
-                    let rows = codes.chunks_exact(blocks).zip(&limits);
-                    let expected: usize =
-                        rows.map(|(row, limit)| row.iter().filter(|block| block.scale > *limit).count()).sum();
+                    let expected = codes.iter().filter(|block| block.outlier == 1).count();
                     let case = format!("{choice:?}, {blocks} blocks, {outliers} of {magnitude:e}");
                     assert!(expected < room, "{case}: {expected} second planes");
                     assert_eq!(fine[expected].block, ActivationBlock::END, "{case}");

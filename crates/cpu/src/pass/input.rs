@@ -67,7 +67,7 @@ impl Input {
 
 impl Walk<'_> {
     /// Norms and quantises the rows of `source.buffer`. A single row is left to be prepared by every thread for itself,
-    /// which is cheaper than another phase; panels of more rows are shared out.
+    /// which is cheaper than another phase or two; more rows are shared out, then their panels.
     pub(super) fn prepare(&mut self, source: Source<'_>) -> Input {
         let scratch = &self.pass.exe.scratch;
         let (from, width) = self.buffer(source.buffer);
@@ -89,17 +89,24 @@ impl Walk<'_> {
             input.codes = scratch.own_codes.part(index * codes_width, codes_width);
             input.fine = scratch.own_fine.part(index * fine_width, fine_width);
         } else {
-            let chunk = (self.row_chunk(source.rows) / PANEL_ROWS).max(1) * PANEL_ROWS;
-            self.phase(source.rows, chunk, |walk, chunk| {
-                for first in chunk.clone().step_by(PANEL_ROWS) {
-                    let panel = first..chunk.end.min(first + PANEL_ROWS);
-                    // SAFETY: these rows were claimed by this thread.
-                    unsafe { walk.prepare_panel(source, panel, input) };
+            self.phase(source.rows, self.row_chunk(source.rows), |walk, chunk| {
+                for row in chunk {
+                    // SAFETY: this row was claimed by this thread.
+                    unsafe { walk.prepare_row(source, row, input) };
                 }
             });
         }
         if source.norm.is_none() {
             input.plain = from;
+        }
+        if !own && source.forms.codes {
+            self.phase(source.rows.div_ceil(PANEL_ROWS), 1, |walk, panels| {
+                for first in panels.map(|panel| panel * PANEL_ROWS) {
+                    let rows = first..source.rows.min(first + PANEL_ROWS);
+                    // SAFETY: this panel was claimed by this thread; its rows are settled since the last phase.
+                    unsafe { walk.list_second_planes(source.forms, rows, input) };
+                }
+            });
         }
         input
     }
@@ -110,47 +117,56 @@ impl Walk<'_> {
             let scratch = &self.pass.exe.scratch;
             let plain = scratch.own_plain.part(self.worker.index * scratch.input_width, scratch.input_width);
             // SAFETY: the thread's own windows; the source is settled while a chunk of this phase is held.
-            unsafe { self.prepare_panel(source, 0..1, Input { plain, ..input }) };
+            unsafe {
+                self.prepare_row(source, 0, Input { plain, ..input });
+                if source.forms.codes {
+                    self.list_second_planes(source.forms, 0..1, input);
+                }
+            }
             *prepared = true;
         }
     }
 
     /// # Safety
-    /// The source rows are a panel and settled, and no other thread uses these rows of `to`.
-    unsafe fn prepare_panel(&self, source: Source<'_>, rows: Range<usize>, to: Input) {
+    /// The source row is settled, and no other thread uses the row of `to`.
+    unsafe fn prepare_row(&self, source: Source<'_>, row: usize, to: Input) {
         let exe = self.pass.exe;
         let (from, width) = self.buffer(source.buffer);
-        let blocks = source.forms.inputs / 32;
-        let mut values = from;
-        let mut limits = [0.0; PANEL_ROWS];
-        let limits = &mut limits[..rows.len()];
         // SAFETY: the caller's promise.
         unsafe {
-            for (row, limit) in rows.clone().zip(&mut *limits) {
-                let mut from = from.slice(row * width, width).as_ptr();
-                if let Some((unit, norm)) = source.norm {
-                    let plain = to.plain.slice_mut(row * to.plain_width, width).as_mut_ptr();
-                    (exe.kernels.norm)(from, self.pass.vector(unit, norm.weight).as_ptr(), norm.epsilon, width, plain);
-                    (from, values) = (plain, to.plain);
-                }
-                if source.forms.codes {
-                    let codes = to.codes.slice_mut(row * to.codes_width, blocks).as_mut_ptr();
-                    *limit = (exe.kernels.quantize)(from, blocks, codes);
-                }
+            let mut from = from.slice(row * width, width).as_ptr();
+            if let Some((unit, norm)) = source.norm {
+                let plain = to.plain.slice_mut(row * to.plain_width, width).as_mut_ptr();
+                (exe.kernels.norm)(from, self.pass.vector(unit, norm.weight).as_ptr(), norm.epsilon, width, plain);
+                from = plain;
             }
             if source.forms.codes {
-                let room = rows.len() * ActivationBlock::second_planes(blocks);
-                (exe.kernels.second_planes)(&PanelArgs {
-                    values: values.address(rows.start * width),
-                    values_stride: width,
-                    codes: to.codes.address(rows.start * to.codes_width),
-                    codes_stride: to.codes_width,
-                    blocks,
-                    limits,
-                    fine: to.fine.slice_mut(rows.start * to.fine_width, room).as_mut_ptr(),
-                    room,
-                });
+                let blocks = source.forms.inputs / 32;
+                let codes = to.codes.slice_mut(row * to.codes_width, blocks).as_mut_ptr();
+                (exe.kernels.quantize)(from, blocks, codes);
             }
+        }
+    }
+
+    /// Lists the second planes of a panel of rows.
+    ///
+    /// # Safety
+    /// The rows are prepared, and no other thread uses the panel's list.
+    unsafe fn list_second_planes(&self, forms: Forms, rows: Range<usize>, input: Input) {
+        let blocks = forms.inputs / 32;
+        let room = rows.len() * ActivationBlock::second_planes(blocks);
+        // SAFETY: the caller's promise.
+        unsafe {
+            (self.pass.exe.kernels.second_planes)(&PanelArgs {
+                values: input.plain.address(rows.start * input.plain_width),
+                values_stride: input.plain_width,
+                codes: input.codes.address(rows.start * input.codes_width),
+                codes_stride: input.codes_width,
+                blocks,
+                rows: rows.len(),
+                fine: input.fine.slice_mut(rows.start * input.fine_width, room).as_mut_ptr(),
+                room,
+            });
         }
     }
 }

@@ -60,22 +60,16 @@ impl Case {
         let base = self.groups.as_ptr();
         // SAFETY: the instruction set was detected; each pointer is that of a vector of the length that counts say.
         unsafe {
-            let limits: Vec<f32> = (0..rows)
-                .map(|row| {
-                    (self.kernels.quantize)(
-                        values[row * COLUMNS..].as_ptr(),
-                        BLOCKS,
-                        codes[row * BLOCKS..].as_mut_ptr(),
-                    )
-                })
-                .collect();
+            for row in 0..rows {
+                (self.kernels.quantize)(values[row * COLUMNS..].as_ptr(), BLOCKS, codes[row * BLOCKS..].as_mut_ptr());
+            }
             (self.kernels.second_planes)(&PanelArgs {
                 values: values.as_ptr(),
                 values_stride: COLUMNS,
                 codes: codes.as_ptr(),
                 codes_stride: BLOCKS,
                 blocks: BLOCKS,
-                limits: &limits,
+                rows,
                 fine: fine.as_mut_ptr(),
                 room,
             });
