@@ -3,9 +3,6 @@
 /// Rows that one call of a tile kernel takes: their second planes are one list.
 pub(crate) const PANEL_ROWS: usize = 24;
 
-/// Second planes of one block that are multiplied at once.
-pub(crate) const PLANES_TOGETHER: usize = 4;
-
 /// Thirty-two quantised activations. A row is `columns / 32` of them, each in a cache line of its own.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -26,11 +23,9 @@ pub(crate) struct ActivationBlock {
     pub(crate) row: u32,
     /// Of a second plane: whether it is its row's first, 1 or 0.
     pub(crate) begins: u8,
-    /// Of a second plane: whether it and those after it, [`PLANES_TOGETHER`] in all, are of the same block, 1 or 0.
-    pub(crate) together: u8,
     /// Of a first plane: whether it has a second one, 1 or 0.
     pub(crate) outlier: u8,
-    pub(crate) padding: [u8; 5],
+    pub(crate) padding: [u8; 6],
 }
 
 impl ActivationBlock {

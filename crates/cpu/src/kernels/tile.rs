@@ -20,7 +20,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use crate::activations::{ActivationBlock, PANEL_ROWS, PLANES_TOGETHER};
+use crate::activations::{ActivationBlock, PANEL_ROWS};
 use crate::arch::Isa;
 use crate::kernels::codes::Codes;
 use crate::layout::GROUP_ROWS;
@@ -176,7 +176,8 @@ unsafe fn one_by_one<I: Isa, P: Product, const ROWS: usize>(
     out: &mut TileOutput,
 ) -> usize {
     for group in 0..2 {
-        P::tile::<I, ROWS, 1, false>(isa, args, row, group, out);
+        // As for a stream, which costs a few prefetches and spares a kernel.
+        P::tile::<I, ROWS, 1, true>(isa, args, row, group, out);
     }
     ROWS.min(args.row_count - row)
 }
@@ -270,67 +271,38 @@ unsafe fn second_planes<I: Isa, C: Codes, const GROUPS: usize>(isa: I, args: &Ti
     // (row of the panel, group, weight row of the group).
     let mut sums = [[[MaybeUninit::<f32>::uninit(); GROUP_ROWS]; GROUPS]; PANEL_ROWS];
     let sums: *mut [f32; GROUP_ROWS] = sums.as_mut_ptr().cast();
+    let zero = [0.0_f32; GROUP_ROWS];
     // Rows that have sums.
     let mut begun = 0_u32;
-    let mut planes = args.fine;
-    while (*planes).block != ActivationBlock::END {
-        // Outliers are a few channels of the model: most rows of a panel have their second planes in the same blocks.
-        if const { I::TILE_ROWS == PLANES_TOGETHER } && (*planes).together == 1 {
-            begun |= fine_records::<I, C, PLANES_TOGETHER, GROUPS>(isa, args, planes, sums);
-            planes = planes.add(PLANES_TOGETHER);
-        } else {
-            begun |= fine_records::<I, C, 1, GROUPS>(isa, args, planes, sums);
-            planes = planes.add(1);
+    let mut plane = args.fine;
+    while (*plane).block != ActivationBlock::END {
+        let (block, row) = ((*plane).block as usize, (*plane).row);
+        let mut headers = [std::ptr::null(); GROUPS];
+        let mut records = headers;
+        let mut found = [[isa.splat(0.0); GROUPS]];
+        let so_far = sums.add(row as usize * GROUPS);
+        for group in 0..GROUPS {
+            headers[group] = args.groups[group].add(block / C::RECORDS * (C::HEADER + C::RECORDS * C::RECORD));
+            records[group] = headers[group].add(C::HEADER + block % C::RECORDS * C::RECORD);
+            // A choice of addresses: whether a row has begun is no branch that could be foretold.
+            let from = if (*plane).begins == 1 { &raw const zero } else { so_far.add(group) };
+            found[0][group] = isa.load(from.cast());
         }
+        record::<I, C, 1, GROUPS>(isa, &headers, &records, &[plane], &mut found);
+        for group in 0..GROUPS {
+            isa.store(so_far.add(group).cast(), found[0][group]);
+        }
+        begun |= 1 << row;
+        plane = plane.add(1);
     }
     while begun != 0 {
-        let row = begun.trailing_zeros();
+        let row = begun.trailing_zeros() as usize;
         begun &= begun - 1;
         for group in 0..GROUPS {
-            let at = out[row as usize][group].as_mut_ptr();
-            isa.store(at, isa.add(isa.load(at), isa.load(sums.add(row as usize * GROUPS + group).cast())));
+            let at = out[row][group].as_mut_ptr();
+            isa.store(at, isa.add(isa.load(at), isa.load(sums.add(row * GROUPS + group).cast())));
         }
     }
-}
-
-/// Adds the products of second planes of one block, each of another row, and returns which rows those are.
-#[inline(always)]
-unsafe fn fine_records<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
-    isa: I,
-    args: &TileArgs,
-    first: *const ActivationBlock,
-    sums: *mut [f32; GROUP_ROWS],
-) -> u32 {
-    static NOTHING: [f32; GROUP_ROWS] = [0.0; GROUP_ROWS];
-    let (block, within) = ((*first).block as usize / C::RECORDS, (*first).block as usize % C::RECORDS);
-    let mut headers = [std::ptr::null(); GROUPS];
-    let mut records = headers;
-    for group in 0..GROUPS {
-        headers[group] = args.groups[group].add(block * (C::HEADER + C::RECORDS * C::RECORD));
-        records[group] = headers[group].add(C::HEADER + within * C::RECORD);
-    }
-    let mut rows = 0;
-    let mut planes = [first; ROWS];
-    let mut targets = [sums; ROWS];
-    let mut found = [[isa.splat(0.0); GROUPS]; ROWS];
-    for plane in 0..ROWS {
-        planes[plane] = first.add(plane);
-        let row = (*planes[plane]).row;
-        rows |= 1 << row;
-        targets[plane] = sums.add(row as usize * GROUPS);
-        for group in 0..GROUPS {
-            // A choice of addresses: whether a row has begun is no branch that could be foretold.
-            let so_far: *const f32 = targets[plane].add(group).cast();
-            found[plane][group] = isa.load(if (*planes[plane]).begins == 1 { NOTHING.as_ptr() } else { so_far });
-        }
-    }
-    record::<I, C, ROWS, GROUPS>(isa, &headers, &records, &planes, &mut found);
-    for plane in 0..ROWS {
-        for group in 0..GROUPS {
-            isa.store(targets[plane].add(group).cast(), found[plane][group]);
-        }
-    }
-    rows
 }
 
 /// How far ahead of use weights are asked for when one row streams through them.

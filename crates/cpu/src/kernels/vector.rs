@@ -2,7 +2,7 @@
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "pointers cover the lengths given, as each function says")]
 
-use crate::activations::{ActivationBlock, PLANES_TOGETHER};
+use crate::activations::ActivationBlock;
 use crate::arch::Isa;
 
 /// `e^x` to about 1e-7 relative, for `x` clamped to -87..=88.
@@ -100,7 +100,6 @@ pub(crate) unsafe fn second_planes<I: Isa>(isa: I, args: &PanelArgs) {
     let last = args.fine.add(args.room - 1);
     let mut begun = 0_u32;
     for block in 0..args.blocks {
-        let first = to;
         for row in 0..args.rows {
             let coarse = &*args.codes.add(row * args.codes_stride + block);
             if coarse.outlier == 1 && to < last {
@@ -111,13 +110,10 @@ pub(crate) unsafe fn second_planes<I: Isa>(isa: I, args: &PanelArgs) {
                 let largest = isa.largest(isa.max(isa.abs(low), isa.abs(high)));
                 quantize_block(isa, low, high, largest, &mut *to);
                 ((*to).block, (*to).row) = (block as u32, row as u32);
-                ((*to).begins, (*to).together) = (u8::from(begun & (1 << row) == 0), 0);
+                (*to).begins = u8::from(begun & (1 << row) == 0);
                 begun |= 1 << row;
                 to = to.add(1);
             }
-        }
-        for run in 0..to.offset_from_unsigned(first) / PLANES_TOGETHER {
-            (*first.add(run * PLANES_TOGETHER)).together = 1;
         }
     }
     (*to).block = ActivationBlock::END;

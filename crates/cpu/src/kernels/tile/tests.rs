@@ -73,7 +73,7 @@ impl Case {
                 fine: fine.as_mut_ptr(),
                 room,
             });
-            assert!(rows < 4 || fine[0].together == 1, "rows share outliers");
+            assert!(fine[0].block == 1 && (rows < 2 || fine[1].block == 1), "rows share outliers");
             let args = TileArgs {
                 groups: [base, base.wrapping_add(group_bytes)],
                 step: 2 * group_bytes,
