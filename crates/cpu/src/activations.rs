@@ -1,41 +1,69 @@
-//! Activation rows as the integer kernels read them: int8 codes with one scale for 32 inputs.
+//! Activation rows as the integer kernels read them: int8 codes with one scale for 32 inputs, and a second digit for outliers.
 
-/// Rows that one call of a tile kernel takes: their second planes are one list.
+/// Rows that one call of a tile kernel takes: their outliers are one list.
 pub(crate) const PANEL_ROWS: usize = 24;
 
 /// Thirty-two quantised activations. A row is `columns / 32` of them, each in a cache line of its own.
+///
+/// A value is `scale · (code + 254 · high)`, where only outliers have a high digit: see [`Outliers`].
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct ActivationBlock {
-    /// Value ÷ scale, rounded to nearest.
     pub(crate) codes: [i8; 32],
-    /// Largest magnitude ÷ 127.
+    pub(crate) sums: CodeSums,
+    /// Which pairs of quads have high digits: bit `pair` for inputs `4 · pair ..` and `16 + 4 · pair ..`, four each.
+    pub(crate) outliers: u8,
+    pub(crate) padding: [u8; 15],
+}
+
+/// The high digits of a pair of quads of one block: of inputs `4 · pair ..` and `16 + 4 · pair ..`, four each.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct Outliers {
+    pub(crate) codes: [[i8; 4]; 2],
+    /// In units of 254 times the block's scale.
+    pub(crate) sums: CodeSums,
+    /// Which block of its row, or [`Outliers::END`] behind a panel's last.
+    pub(crate) block: u32,
+    /// Of the panel.
+    pub(crate) row: u8,
+    pub(crate) pair: u8,
+    /// Whether these are its row's first, 1 or 0.
+    pub(crate) begins: u8,
+    pub(crate) padding: u8,
+}
+
+impl Outliers {
+    /// More than the number of any block.
+    pub(crate) const END: u32 = u32::MAX;
+
+    /// Most entries that the list of a row of so many blocks can have, with its end: those of blocks whose largest square is
+    /// over four times the mean, of which there are fewer than one in four.
+    pub(crate) fn room(blocks: usize) -> usize {
+        blocks / 4 * 4 + 1
+    }
+}
+
+/// What a product needs to know of some codes beside themselves: their unit, and sums for what weights are shifted by.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct CodeSums {
+    /// What a code of 1 stands for.
     pub(crate) scale: f32,
     /// `scale · Σ codes`, what a format's minimum is multiplied with.
     pub(crate) scaled_sum: f32,
     /// `-128 · Σ codes`.
-    pub(crate) lowered: i32,
-    /// `-128 · Σ codes[..16]`.
-    pub(crate) lowered_low: i32,
-    /// Of a second plane: which block of its row it belongs to, or [`ActivationBlock::END`] behind a panel's last.
-    pub(crate) block: u32,
-    /// Of a second plane: its row in the panel.
-    pub(crate) row: u32,
-    /// Of a second plane: whether it is its row's first, 1 or 0.
-    pub(crate) begins: u8,
-    /// Of a first plane: whether it has a second one, 1 or 0.
-    pub(crate) outlier: u8,
-    pub(crate) padding: [u8; 6],
+    lowered: i32,
+    /// `-128 · Σ codes` of the first sixteen inputs.
+    lowered_low: i32,
 }
 
-impl ActivationBlock {
-    /// More than the number of any block.
-    pub(crate) const END: u32 = u32::MAX;
-
-    /// Second planes that a row of so many blocks can have: those of blocks whose square is over four times the mean. And
-    /// one more, for the end of the list.
-    pub(crate) fn second_planes(blocks: usize) -> usize {
-        blocks / 4 + 1
+impl CodeSums {
+    /// From the unit and the sums of the codes of the first sixteen inputs and the others.
+    #[inline(always)]
+    pub(crate) fn new(scale: f32, low: i32, high: i32) -> CodeSums {
+        let sum = low + high;
+        CodeSums { scale, scaled_sum: scale * sum as f32, lowered: -128 * sum, lowered_low: -128 * low }
     }
 
     /// `scale · Σ codes` of the first sixteen or the others.

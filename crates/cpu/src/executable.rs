@@ -9,7 +9,7 @@ use program::{
     TensorIndex, TensorSpec,
 };
 
-use crate::activations::ActivationBlock;
+use crate::activations::{ActivationBlock, Outliers};
 use crate::backend::Repack;
 use crate::kernels::Kernels;
 use crate::kernels::pack::Packer;
@@ -51,12 +51,12 @@ pub(crate) struct Scratch {
     pub(crate) plain: Shared<f32>,
     /// Quantised rows: (rows, widest input ÷ 32).
     pub(crate) codes: Shared<ActivationBlock>,
-    /// Room for their second planes.
-    pub(crate) fine: Shared<ActivationBlock>,
-    /// As `plain`, `codes` and `fine`, one row for each thread, for passes of one row.
+    /// Room for the list of their outliers.
+    pub(crate) outliers: Shared<Outliers>,
+    /// As `plain`, `codes` and `outliers`, one row for each thread, for passes of one row.
     pub(crate) own_plain: Shared<f32>,
     pub(crate) own_codes: Shared<ActivationBlock>,
-    pub(crate) own_fine: Shared<ActivationBlock>,
+    pub(crate) own_outliers: Shared<Outliers>,
     /// Cosines, then sines, of each rope table: (tables, rows, 2, pairs).
     pub(crate) rotations: Shared<f32>,
     /// Widest input of any product.
@@ -375,8 +375,8 @@ impl Scratch {
             .unwrap_or(0)
             .next_multiple_of(32);
         let blocks = input_width / 32;
-        let second_planes = ActivationBlock::second_planes(blocks);
         let block_floats = size_of::<ActivationBlock>() / size_of::<f32>();
+        let outlier_floats = Outliers::room(blocks) * (size_of::<Outliers>() / size_of::<f32>());
         let lengths = [
             rows * sizes.hidden,
             rows * sizes.qkv,
@@ -387,10 +387,10 @@ impl Scratch {
             bucket.logit_rows * sizes.vocabulary,
             rows * input_width,
             rows * blocks * block_floats,
-            rows * second_planes * block_floats,
+            rows * outlier_floats,
             threads * input_width,
             threads * blocks * block_floats,
-            threads * second_planes * block_floats,
+            threads * outlier_floats,
             2 * rows * rotations,
         ];
         let mut ends = [0; 14];
@@ -412,11 +412,11 @@ impl Scratch {
             selected: part(5),
             logits: part(6),
             plain: part(7),
-            codes: part(8).blocks(),
-            fine: part(9).blocks(),
+            codes: part(8).records(),
+            outliers: part(9).records(),
             own_plain: part(10),
-            own_codes: part(11).blocks(),
-            own_fine: part(12).blocks(),
+            own_codes: part(11).records(),
+            own_outliers: part(12).records(),
             rotations: part(13),
             input_width,
             _region: region,

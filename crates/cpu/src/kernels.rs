@@ -4,6 +4,7 @@ pub(crate) mod attention;
 pub(crate) mod codes;
 pub(crate) mod decode;
 pub(crate) mod pack;
+pub(crate) mod quantize;
 pub(crate) mod tile;
 pub(crate) mod vector;
 
@@ -16,8 +17,9 @@ use crate::kernels::attention::PageFn;
 use crate::kernels::attention::coded::CodedQuery;
 use crate::kernels::decode::DecodeFn;
 use crate::kernels::pack::PackFn;
+use crate::kernels::quantize::PanelArgs;
 use crate::kernels::tile::TileFn;
-use crate::kernels::vector::{PanelArgs, WidenFn};
+use crate::kernels::vector::WidenFn;
 use crate::layout::Layout;
 use crate::pages::PageFormat;
 
@@ -36,10 +38,10 @@ pub(crate) struct Kernels {
     pub(crate) code_query: unsafe fn(*const f32, usize, f32, &mut CodedQuery),
     /// RMSNorm: input, weight, epsilon, width, output.
     pub(crate) norm: unsafe fn(*const f32, *const f32, f32, usize, *mut f32),
-    /// Quantisation of a row: input, blocks, output. Marks blocks that get second planes.
+    /// Quantisation of a row: input, blocks, output. Marks what has outliers.
     pub(crate) quantize: unsafe fn(*const f32, usize, *mut ActivationBlock),
-    /// Second planes of a panel of rows.
-    pub(crate) second_planes: unsafe fn(&PanelArgs),
+    /// Outliers of a panel of rows.
+    pub(crate) list_outliers: unsafe fn(&PanelArgs),
     /// `gate = activation(gate) · up` for sixteen values.
     pub(crate) gate: fn(Activation) -> unsafe fn(*mut f32, *const f32),
     /// f32 to f16: input, count, output.
@@ -67,8 +69,9 @@ macro_rules! kernels {
             use crate::kernels::codes::*;
             use crate::kernels::decode::{Decode, DecodeFn, decode};
             use crate::kernels::pack::{FourBytes, Pack, PackFn, TwoBytes, pack};
+            use crate::kernels::quantize::{self, PanelArgs};
             use crate::kernels::tile::{Bf16, F16, F32, OfCodes, TileArgs, TileFn, TileOutput, tile};
-            use crate::kernels::vector::{self, PanelArgs, WidenFn};
+            use crate::kernels::vector::{self, WidenFn};
             use crate::layout::Layout;
             use crate::pages::PageFormat;
 
@@ -79,7 +82,7 @@ macro_rules! kernels {
                     code_query,
                     norm,
                     quantize,
-                    second_planes,
+                    list_outliers,
                     gate,
                     to_f16,
                     widen,
@@ -224,12 +227,12 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn quantize(x: *const f32, blocks: usize, out: *mut ActivationBlock) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { vector::quantize($make, x, blocks, out) }
+                unsafe { quantize::quantize($make, x, blocks, out) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn second_planes(args: &PanelArgs) {
+            unsafe fn list_outliers(args: &PanelArgs) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { vector::second_planes($make, args) }
+                unsafe { quantize::list_outliers($make, args) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn silu(gate: *mut f32, up: *const f32) {

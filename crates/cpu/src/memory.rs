@@ -6,7 +6,6 @@ use std::ptr::NonNull;
 
 use program::BackendError;
 
-use crate::activations::ActivationBlock;
 
 /// Size of a huge page on x86-64 and of the usual one on AArch64.
 #[cfg(unix)]
@@ -182,9 +181,9 @@ impl Shared<u16> {
 }
 
 impl Shared<f32> {
-    /// The same memory as activation blocks.
-    pub(crate) fn blocks(self) -> Shared<ActivationBlock> {
-        Shared { start: self.start.cast(), len: self.len / (size_of::<ActivationBlock>() / size_of::<f32>()) }
+    /// The same memory as records of several numbers.
+    pub(crate) fn records<T: bytemuck::Pod>(self) -> Shared<T> {
+        Shared { start: self.start.cast(), len: self.len / (size_of::<T>() / size_of::<f32>()) }
     }
 
     /// A view between passes, when no thread writes.

@@ -5,22 +5,23 @@
 //! streams 38 GB/s has 56 cycles for about 25 instructions: memory-bound. Four rows by two groups: 64 dot instructions
 //! for 2 × 544 bytes from cache, 24 multiply-adds: bound by the two vector pipes at about 80 % of the dot peak.
 //!
-//! Each output is summed over the records in order, and so are its second planes by themselves, which are added last, with
-//! the same operations whatever the tile's shape: a row gives the same bits alone, in a prefill chunk and in a batch.
+//! Each output is summed over the records in order, and so are its outliers by themselves, which are added last, with the same
+//! operations whatever the tile's shape: a row gives the same bits alone, in a prefill chunk and in a batch.
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of TileArgs")]
 
+mod outliers;
 mod plain;
 #[cfg(test)]
 mod tests;
 
+use outliers::{add_outliers, add_panel};
 pub(crate) use plain::{Bf16, F16, F32};
 
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use crate::activations::{ActivationBlock, PANEL_ROWS};
+use crate::activations::{ActivationBlock, Outliers, PANEL_ROWS};
 use crate::arch::Isa;
 use crate::kernels::codes::Codes;
 use crate::layout::GROUP_ROWS;
@@ -40,8 +41,8 @@ pub(crate) struct TileArgs {
     pub(crate) activations: *const u8,
     /// Bytes from one activation row to the next.
     pub(crate) activation_stride: usize,
-    /// Second planes of all rows, for code layouts, as `vector::second_planes` leaves them.
-    pub(crate) fine: *const ActivationBlock,
+    /// Outliers of all rows, for code layouts, as `quantize::list_outliers` leaves them.
+    pub(crate) outliers: *const Outliers,
     /// Activation rows: a panel, at most [`PANEL_ROWS`].
     pub(crate) row_count: usize,
     /// Inputs of a weight row.
@@ -214,10 +215,10 @@ impl<C: Codes> Product for OfCodes<C> {
         let mut rows: [*const ActivationBlock; ROWS] = std::array::from_fn(|row| args.row(first_row + row));
         let mut groups: [*const u8; GROUPS] = std::array::from_fn(|group| args.group(first_group + group));
         let mut sums = [[isa.splat(0.0); GROUPS]; ROWS];
-        // A single row waits for memory, and its second planes cost nothing meanwhile.
+        // A single row waits for memory, and its outliers cost nothing meanwhile.
         let meanwhile = const { STREAMS && ROWS == 1 };
-        let mut fine = [[isa.splat(0.0); GROUPS]];
-        let mut plane = args.fine;
+        let mut apart = [isa.splat(0.0); GROUPS];
+        let mut outliers = args.outliers;
         let mut block = 0;
         for _ in 0..args.columns / (32 * C::RECORDS) {
             let headers = groups;
@@ -230,9 +231,9 @@ impl<C: Codes> Product for OfCodes<C> {
                 }
                 record::<I, C, ROWS, GROUPS>(isa, &headers, &groups, &rows, &mut sums);
                 if meanwhile {
-                    if (*plane).block == block {
-                        record::<I, C, 1, GROUPS>(isa, &headers, &groups, &[plane], &mut fine);
-                        plane = plane.add(1);
+                    while (*outliers).block == block {
+                        add_outliers::<I, C, GROUPS>(isa, &headers, &groups, &*outliers, &mut apart);
+                        outliers = outliers.add(1);
                     }
                     block += 1;
                 }
@@ -244,9 +245,9 @@ impl<C: Codes> Product for OfCodes<C> {
                 }
             }
         }
-        if meanwhile && plane != args.fine {
+        if meanwhile && outliers != args.outliers {
             for group in 0..GROUPS {
-                sums[0][group] = isa.add(sums[0][group], fine[0][group]);
+                sums[0][group] = isa.add(sums[0][group], apart[group]);
             }
         }
         store(isa, &sums, (first_row, first_group), out);
@@ -258,49 +259,8 @@ impl<C: Codes> Product for OfCodes<C> {
             return;
         }
         match args.group_count {
-            1 => second_planes::<I, C, 1>(isa, args, out),
-            _ => second_planes::<I, C, 2>(isa, args, out),
-        }
-    }
-}
-
-/// Adds the second planes of the panel. They come after the tiles because few blocks have one: within, each would cost a
-/// tile of its own for all rows, or branches that the registers of the sums do not outlive.
-#[inline(always)]
-unsafe fn second_planes<I: Isa, C: Codes, const GROUPS: usize>(isa: I, args: &TileArgs, out: &mut TileOutput) {
-    // (row of the panel, group, weight row of the group).
-    let mut sums = [[[MaybeUninit::<f32>::uninit(); GROUP_ROWS]; GROUPS]; PANEL_ROWS];
-    let sums: *mut [f32; GROUP_ROWS] = sums.as_mut_ptr().cast();
-    let zero = [0.0_f32; GROUP_ROWS];
-    // Rows that have sums.
-    let mut begun = 0_u32;
-    let mut plane = args.fine;
-    while (*plane).block != ActivationBlock::END {
-        let (block, row) = ((*plane).block as usize, (*plane).row);
-        let mut headers = [std::ptr::null(); GROUPS];
-        let mut records = headers;
-        let mut found = [[isa.splat(0.0); GROUPS]];
-        let so_far = sums.add(row as usize * GROUPS);
-        for group in 0..GROUPS {
-            headers[group] = args.groups[group].add(block / C::RECORDS * (C::HEADER + C::RECORDS * C::RECORD));
-            records[group] = headers[group].add(C::HEADER + block % C::RECORDS * C::RECORD);
-            // A choice of addresses: whether a row has begun is no branch that could be foretold.
-            let from = if (*plane).begins == 1 { &raw const zero } else { so_far.add(group) };
-            found[0][group] = isa.load(from.cast());
-        }
-        record::<I, C, 1, GROUPS>(isa, &headers, &records, &[plane], &mut found);
-        for group in 0..GROUPS {
-            isa.store(so_far.add(group).cast(), found[0][group]);
-        }
-        begun |= 1 << row;
-        plane = plane.add(1);
-    }
-    while begun != 0 {
-        let row = begun.trailing_zeros() as usize;
-        begun &= begun - 1;
-        for group in 0..GROUPS {
-            let at = out[row][group].as_mut_ptr();
-            isa.store(at, isa.add(isa.load(at), isa.load(sums.add(row * GROUPS + group).cast())));
+            1 => add_panel::<I, C, 1>(isa, args, out),
+            _ => add_panel::<I, C, 2>(isa, args, out),
         }
     }
 }
@@ -332,9 +292,9 @@ unsafe fn record<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
     let mut low = [[isa.splat_i32(0); GROUPS]; ROWS];
     let mut high = low;
     for row in 0..ROWS {
-        let block = &*rows[row];
+        let codes = &(*rows[row]).sums;
         let (first, second) =
-            if split { (block.lowered_low(bias), block.lowered_high(bias)) } else { (block.lowered(bias), 0) };
+            if split { (codes.lowered_low(bias), codes.lowered_high(bias)) } else { (codes.lowered(bias), 0) };
         low[row] = [isa.splat_i32(first); GROUPS];
         high[row] = [isa.splat_i32(second); GROUPS];
     }
@@ -353,7 +313,7 @@ unsafe fn record<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
         scales[group] = C::scale(isa, headers[group], records[group], 0);
     }
     for row in 0..ROWS {
-        let step = isa.splat((*rows[row]).scale);
+        let step = isa.splat((*rows[row]).sums.scale);
         for group in 0..GROUPS {
             let dot =
                 if C::HALVES || !split { low[row][group] } else { isa.add_i32(low[row][group], high[row][group]) };
@@ -365,7 +325,7 @@ unsafe fn record<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
             scales[group] = C::scale(isa, headers[group], records[group], 1);
         }
         for row in 0..ROWS {
-            let step = isa.splat((*rows[row]).scale);
+            let step = isa.splat((*rows[row]).sums.scale);
             for group in 0..GROUPS {
                 let dot = isa.to_f32(high[row][group]);
                 sums[row][group] = isa.fma(dot, isa.mul(scales[group], step), sums[row][group]);
@@ -392,8 +352,8 @@ unsafe fn add_minimums<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>
             minimums[group] = C::minimum(isa, headers[group], records[group], half);
         }
         for row in 0..ROWS {
-            let block = &*rows[row];
-            let scaled_sum = isa.splat(if C::HALVES { block.scaled_sum_of(half) } else { block.scaled_sum });
+            let codes = &(*rows[row]).sums;
+            let scaled_sum = isa.splat(if C::HALVES { codes.scaled_sum_of(half) } else { codes.scaled_sum });
             for group in 0..GROUPS {
                 sums[row][group] = isa.fma(minimums[group], scaled_sum, sums[row][group]);
             }

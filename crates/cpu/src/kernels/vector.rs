@@ -1,8 +1,7 @@
-//! Row-wise work around the products: norms, quantisation, gates, soft caps.
+//! Row-wise work around the products: norms, gates, conversions.
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "pointers cover the lengths given, as each function says")]
 
-use crate::activations::ActivationBlock;
 use crate::arch::Isa;
 
 /// `e^x` to about 1e-7 relative, for `x` clamped to -87..=88.
@@ -50,90 +49,6 @@ pub(crate) unsafe fn norm<I: Isa>(
     for at in whole..width {
         *out.add(at) = *x.add(at) * factor * *weight.add(at);
     }
-}
-
-/// Quantises `blocks × 32` values into `out`, and marks blocks that get a second plane from [`second_planes`].
-///
-/// A block's rounding error grows with its largest magnitude. Blocks whose square is over [`OUTLIER`] times the row's
-/// mean square of largest magnitudes get a second plane of codes for what the first left over, which makes their error
-/// 254 times smaller. The choice depends on the row alone.
-#[inline(always)]
-pub(crate) unsafe fn quantize<I: Isa>(isa: I, x: *const f32, blocks: usize, out: *mut ActivationBlock) {
-    // In f32 the squares of small numbers would be zero, and every block would count as an outlier.
-    let mut squares = 0.0_f64;
-    for block in 0..blocks {
-        let (low, high) = (isa.load(x.add(32 * block)), isa.load(x.add(32 * block + 16)));
-        let largest = isa.largest(isa.max(isa.abs(low), isa.abs(high)));
-        quantize_block(isa, low, high, largest, &mut *out.add(block));
-        squares += f64::from(largest) * f64::from(largest);
-    }
-    let limit = ((squares / blocks as f64 * OUTLIER).sqrt() / 127.0) as f32;
-    for block in 0..blocks {
-        let coarse = &mut *out.add(block);
-        coarse.outlier = u8::from(coarse.scale > limit);
-    }
-}
-
-/// A panel of quantised rows, for their second planes.
-pub(crate) struct PanelArgs {
-    /// The first row's values.
-    pub(crate) values: *const f32,
-    /// From one row's values to the next.
-    pub(crate) values_stride: usize,
-    /// The first row's blocks.
-    pub(crate) codes: *const ActivationBlock,
-    /// From one row's blocks to the next.
-    pub(crate) codes_stride: usize,
-    /// Blocks of a row.
-    pub(crate) blocks: usize,
-    pub(crate) rows: usize,
-    /// Where second planes are written.
-    pub(crate) fine: *mut ActivationBlock,
-    /// How many there is room for, with the end of the list: [`ActivationBlock::second_planes`] of each row, which is enough.
-    pub(crate) room: usize,
-}
-
-/// Writes the second planes of a panel, block by block: rows that share a block take its weights from the first cache.
-#[inline(always)]
-pub(crate) unsafe fn second_planes<I: Isa>(isa: I, args: &PanelArgs) {
-    let mut to = args.fine;
-    let last = args.fine.add(args.room - 1);
-    let mut begun = 0_u32;
-    for block in 0..args.blocks {
-        for row in 0..args.rows {
-            let coarse = &*args.codes.add(row * args.codes_stride + block);
-            if coarse.outlier == 1 && to < last {
-                let at = args.values.add(row * args.values_stride + 32 * block);
-                let step = isa.splat(-coarse.scale);
-                let low = isa.fma(isa.load_i8(coarse.codes.as_ptr()), step, isa.load(at));
-                let high = isa.fma(isa.load_i8(coarse.codes.as_ptr().add(16)), step, isa.load(at.add(16)));
-                let largest = isa.largest(isa.max(isa.abs(low), isa.abs(high)));
-                quantize_block(isa, low, high, largest, &mut *to);
-                ((*to).block, (*to).row) = (block as u32, row as u32);
-                (*to).begins = u8::from(begun & (1 << row) == 0);
-                begun |= 1 << row;
-                to = to.add(1);
-            }
-        }
-    }
-    (*to).block = ActivationBlock::END;
-}
-
-/// How far above the row's mean square a block's largest square lies for it to get a second plane.
-const OUTLIER: f64 = 4.0;
-
-#[inline(always)]
-unsafe fn quantize_block<I: Isa>(isa: I, low: I::F32, high: I::F32, largest: f32, to: &mut ActivationBlock) {
-    // A block of denormals would overflow the reciprocal; it is as good as zero.
-    let inverse = isa.splat(if largest > 1e-30 { 127.0 / largest } else { 0.0 });
-    let (low, high) = (isa.round(isa.mul(low, inverse)), isa.round(isa.mul(high, inverse)));
-    let (sum_low, sum_high) = (isa.sum_i32(low), isa.sum_i32(high));
-    isa.store_i8(to.codes.as_mut_ptr(), low);
-    isa.store_i8(to.codes.as_mut_ptr().add(16), high);
-    to.scale = if largest > 1e-30 { largest / 127.0 } else { 0.0 };
-    to.scaled_sum = to.scale * (sum_low + sum_high) as f32;
-    to.lowered = -128 * (sum_low + sum_high);
-    to.lowered_low = -128 * sum_low;
 }
 
 /// `gate = silu(gate) · up` for sixteen values.
@@ -188,61 +103,5 @@ pub(crate) unsafe fn to_f16<I: Isa>(isa: I, from: *const f32, count: usize, to: 
     }
     for at in whole..count {
         *to.add(at) = half::f16::from_f32(*from.add(at)).to_bits();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::PanelArgs;
-    use crate::IsaChoice;
-    use crate::activations::{ActivationBlock, PANEL_ROWS};
-    use crate::arch::Level;
-    use crate::kernels::Kernels;
-    use testkit::Random;
-
-    /// Rows of any magnitude, with as many outliers as can be, leave no more second planes than there is room for, each where
-    /// its block is an outlier.
-    #[test]
-    fn second_planes_have_room() {
-        let mut random = Random::new(1);
-        for choice in [IsaChoice::Best, IsaChoice::AtMostAvx2, IsaChoice::Portable] {
-            let kernels = Kernels::of(Level::detect(choice));
-            for (blocks, outliers) in [(4, 1), (7, 1), (28, 6), (28, 7), (28, 28), (152, 37), (152, 0)] {
-                for magnitude in [1e-37, 1e-29, 1e-25, 1e-20, 1.0, 1e18, 1e25, f32::INFINITY] {
-                    let mut values = vec![0.0; PANEL_ROWS * blocks * 32];
-                    for (at, value) in values.iter_mut().enumerate() {
-                        let block = at / 32 % blocks;
-                        let share = if block < outliers { 1.0 } else { 1e-3 };
-                        *value = magnitude * share * if at % 32 == 0 { 1.0 } else { random.signed_unit() };
-                    }
-                    let mut codes = vec![ActivationBlock::default(); PANEL_ROWS * blocks];
-                    let rows = values.chunks_exact(32 * blocks).zip(codes.chunks_exact_mut(blocks));
-                    for (row, codes) in rows {
-                        // SAFETY: the instruction set was detected, and each row has so many blocks.
-                        unsafe { (kernels.quantize)(row.as_ptr(), blocks, codes.as_mut_ptr()) };
-                    }
-                    let room = PANEL_ROWS * ActivationBlock::second_planes(blocks);
-                    let mut fine = vec![ActivationBlock { row: 77, ..ActivationBlock::default() }; room + 1];
-                    let args = PanelArgs {
-                        values: values.as_ptr(),
-                        values_stride: 32 * blocks,
-                        codes: codes.as_ptr(),
-                        codes_stride: blocks,
-                        blocks,
-                        rows: PANEL_ROWS,
-                        fine: fine.as_mut_ptr(),
-                        room,
-                    };
-                    // SAFETY: as above, and the list has the room it says.
-                    unsafe { (kernels.second_planes)(&args) };
-                    let expected = codes.iter().filter(|block| block.outlier == 1).count();
-                    let case = format!("{choice:?}, {blocks} blocks, {outliers} of {magnitude:e}");
-                    assert!(expected < room, "{case}: {expected} second planes");
-                    assert_eq!(fine[expected].block, ActivationBlock::END, "{case}");
-                    assert!(fine[..expected].iter().all(|plane| (plane.block as usize) < blocks), "{case}");
-                    assert_eq!(fine[room].row, 77, "{case}: written beyond the room");
-                }
-            }
-        }
     }
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use program::{Buffer, Norm, Unit};
 
 use super::Walk;
-use crate::activations::{ActivationBlock, PANEL_ROWS};
-use crate::kernels::vector::PanelArgs;
+use crate::activations::{ActivationBlock, Outliers, PANEL_ROWS};
+use crate::kernels::quantize::PanelArgs;
 use crate::matrix::Matrix;
 use crate::memory::Shared;
 
@@ -17,9 +17,9 @@ pub(super) struct Input {
     plain_width: usize,
     codes: Shared<ActivationBlock>,
     codes_width: usize,
-    /// Second planes: each panel's begin with those that its first row could have.
-    fine: Shared<ActivationBlock>,
-    fine_width: usize,
+    /// Each panel's list begins with those that its first row could have.
+    outliers: Shared<Outliers>,
+    outliers_width: usize,
     pub(super) rows: usize,
 }
 
@@ -52,12 +52,12 @@ impl Forms {
 }
 
 impl Input {
-    /// The first row of a panel as `matrix` reads it, the bytes from one row to the next, and the panel's second planes.
-    pub(super) fn panel(&self, matrix: &Matrix, row: usize) -> (*const u8, usize, *const ActivationBlock) {
+    /// The first row of a panel as `matrix` reads it, the bytes from one row to the next, and the panel's outliers.
+    pub(super) fn panel(&self, matrix: &Matrix, row: usize) -> (*const u8, usize, *const Outliers) {
         if matrix.reads_codes() {
             let codes = self.codes.address(row * self.codes_width);
-            let fine = self.fine.address(row * self.fine_width);
-            (codes.cast(), self.codes_width * size_of::<ActivationBlock>(), fine)
+            let outliers = self.outliers.address(row * self.outliers_width);
+            (codes.cast(), self.codes_width * size_of::<ActivationBlock>(), outliers)
         } else {
             let plain = self.plain.address(row * self.plain_width);
             (plain.cast(), self.plain_width * size_of::<f32>(), std::ptr::null())
@@ -73,21 +73,21 @@ impl Walk<'_> {
         let (from, width) = self.buffer(source.buffer);
         let own = source.rows == 1;
         let codes_width = scratch.input_width / 32;
-        let fine_width = ActivationBlock::second_planes(codes_width);
+        let outliers_width = Outliers::room(codes_width);
         let mut input = Input {
             plain: scratch.plain,
             plain_width: width,
             codes: scratch.codes,
             codes_width,
-            fine: scratch.fine,
-            fine_width,
+            outliers: scratch.outliers,
+            outliers_width,
             rows: source.rows,
         };
         if own {
             let index = self.worker.index;
             input.plain = scratch.own_plain.part(index * scratch.input_width, scratch.input_width);
             input.codes = scratch.own_codes.part(index * codes_width, codes_width);
-            input.fine = scratch.own_fine.part(index * fine_width, fine_width);
+            input.outliers = scratch.own_outliers.part(index * outliers_width, outliers_width);
         } else {
             self.phase(source.rows, self.row_chunk(source.rows), |walk, chunk| {
                 for row in chunk {
@@ -104,7 +104,7 @@ impl Walk<'_> {
                 for first in panels.map(|panel| panel * PANEL_ROWS) {
                     let rows = first..source.rows.min(first + PANEL_ROWS);
                     // SAFETY: this panel was claimed by this thread; its rows are settled since the last phase.
-                    unsafe { walk.list_second_planes(source.forms, rows, input) };
+                    unsafe { walk.list_outliers(source.forms, rows, input) };
                 }
             });
         }
@@ -120,7 +120,7 @@ impl Walk<'_> {
             unsafe {
                 self.prepare_row(source, 0, Input { plain, ..input });
                 if source.forms.codes {
-                    self.list_second_planes(source.forms, 0..1, input);
+                    self.list_outliers(source.forms, 0..1, input);
                 }
             }
             *prepared = true;
@@ -148,23 +148,23 @@ impl Walk<'_> {
         }
     }
 
-    /// Lists the second planes of a panel of rows.
+    /// Lists the outliers of a panel of rows.
     ///
     /// # Safety
     /// The rows are prepared, and no other thread uses the panel's list.
-    unsafe fn list_second_planes(&self, forms: Forms, rows: Range<usize>, input: Input) {
+    unsafe fn list_outliers(&self, forms: Forms, rows: Range<usize>, input: Input) {
         let blocks = forms.inputs / 32;
-        let room = rows.len() * ActivationBlock::second_planes(blocks);
+        let room = rows.len() * Outliers::room(blocks);
         // SAFETY: the caller's promise.
         unsafe {
-            (self.pass.exe.kernels.second_planes)(&PanelArgs {
+            (self.pass.exe.kernels.list_outliers)(&PanelArgs {
                 values: input.plain.address(rows.start * input.plain_width),
                 values_stride: input.plain_width,
                 codes: input.codes.address(rows.start * input.codes_width),
                 codes_stride: input.codes_width,
                 blocks,
                 rows: rows.len(),
-                fine: input.fine.slice_mut(rows.start * input.fine_width, room).as_mut_ptr(),
+                to: input.outliers.slice_mut(rows.start * input.outliers_width, room).as_mut_ptr(),
                 room,
             });
         }

@@ -298,7 +298,7 @@ struct Tile {
 
 impl Tile {
     fn args(&self, matrix: &Matrix, groups: [*const u8; 2], (group_count, step): (usize, usize)) -> TileArgs {
-        let (activations, activation_stride, fine) = self.input.panel(matrix, self.row);
+        let (activations, activation_stride, outliers) = self.input.panel(matrix, self.row);
         let Target { buffer, width, start } = self.target;
         let target = buffer.address(self.row * width + start + self.group * GROUP_ROWS).cast();
         TileArgs {
@@ -307,7 +307,7 @@ impl Tile {
             group_count,
             activations,
             activation_stride,
-            fine,
+            outliers,
             row_count: self.row_count,
             columns: matrix.columns,
             target: (target, width * size_of::<f32>()),

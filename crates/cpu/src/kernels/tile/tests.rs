@@ -3,11 +3,11 @@ use testkit::Random;
 
 use super::{STREAM_ROWS, STRIP_GROUPS, TileArgs, TileOutput};
 use crate::IsaChoice;
-use crate::activations::{ActivationBlock, PANEL_ROWS};
+use crate::activations::{ActivationBlock, Outliers, PANEL_ROWS};
 use crate::arch::Level;
 use crate::kernels::Kernels;
 use crate::kernels::pack::Packer;
-use crate::kernels::vector::PanelArgs;
+use crate::kernels::quantize::PanelArgs;
 use crate::layout::{GROUP_ROWS, Layout};
 
 const COLUMNS: usize = 512;
@@ -52,8 +52,8 @@ impl Case {
     fn run(&self, first: usize, rows: usize, group_count: usize) -> Vec<Row> {
         let values = &self.values[first * COLUMNS..];
         let mut codes = vec![ActivationBlock::default(); rows * BLOCKS];
-        let room = rows * ActivationBlock::second_planes(BLOCKS);
-        let mut fine = vec![ActivationBlock::default(); room];
+        let room = rows * Outliers::room(BLOCKS);
+        let mut outliers = vec![Outliers::default(); room];
         let plain = matches!(self.layout, Layout::F32 | Layout::F16 | Layout::BF16);
         let group_bytes = self.groups.len() / STRIP_GROUPS;
         let mut output: TileOutput = [[[0.0; GROUP_ROWS]; 2]; PANEL_ROWS];
@@ -63,24 +63,26 @@ impl Case {
             for row in 0..rows {
                 (self.kernels.quantize)(values[row * COLUMNS..].as_ptr(), BLOCKS, codes[row * BLOCKS..].as_mut_ptr());
             }
-            (self.kernels.second_planes)(&PanelArgs {
+            (self.kernels.list_outliers)(&PanelArgs {
                 values: values.as_ptr(),
                 values_stride: COLUMNS,
                 codes: codes.as_ptr(),
                 codes_stride: BLOCKS,
                 blocks: BLOCKS,
                 rows,
-                fine: fine.as_mut_ptr(),
+                to: outliers.as_mut_ptr(),
                 room,
             });
-            assert!(fine[0].block == 1 && (rows < 2 || fine[1].block == 1), "rows share outliers");
+            let place = |outliers: &Outliers| (outliers.block, outliers.pair);
+            let shared = outliers.windows(2).any(|two| place(&two[0]) == place(&two[1]));
+            assert!(outliers[0].block == 1 && (rows < 8 || shared), "rows share outliers");
             let args = TileArgs {
                 groups: [base, base.wrapping_add(group_bytes)],
                 step: 2 * group_bytes,
                 group_count,
                 activations: if plain { values.as_ptr().cast() } else { codes.as_ptr().cast() },
                 activation_stride: if plain { COLUMNS * 4 } else { BLOCKS * size_of::<ActivationBlock>() },
-                fine: fine.as_ptr(),
+                outliers: outliers.as_ptr(),
                 row_count: rows,
                 columns: COLUMNS,
                 target: (base, 0),

@@ -1,0 +1,267 @@
+//! Quantisation of activation rows: codes by row, and the high digits of outliers by panel.
+
+#![expect(unsafe_op_in_unsafe_fn, reason = "pointers cover the lengths given, as each function says")]
+
+use crate::activations::{ActivationBlock, CodeSums, Outliers, PANEL_ROWS};
+use crate::arch::Isa;
+
+/// How far above the row's mean square a block's largest square lies for it to have outliers.
+const OUTLIER: f64 = 4.0;
+
+/// What a high digit counts, in codes: low digits go from -127 to 127.
+const HIGH: f32 = 254.0;
+
+/// Quantises `blocks × 32` values into `out`, but for the high digits, which [`list_outliers`] finds.
+///
+/// A block's rounding error grows with its scale. So where the square of a block's largest magnitude is over [`OUTLIER`]
+/// times the mean of the row's blocks, values beyond half of that limit get two digits, and the others the scale that they
+/// would have without them. The choice depends on the row alone.
+#[inline(always)]
+pub(crate) unsafe fn quantize<I: Isa>(isa: I, x: *const f32, blocks: usize, out: *mut ActivationBlock) {
+    // In f32 the squares of small numbers would be zero, and every block would count as an outlier.
+    let mut squares = 0.0_f64;
+    for block in 0..blocks {
+        let at = x.add(32 * block);
+        let (low, high) = (isa.load(at), isa.load(at.add(16)));
+        let largest = isa.largest(isa.max(isa.abs(low), isa.abs(high)));
+        // A block of denormals would overflow the reciprocal; it is as good as zero.
+        let (scale, inverse) = if largest > 1e-30 { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
+        let inverse = isa.splat(inverse);
+        write_codes(isa, [isa.mul(low, inverse), isa.mul(high, inverse)], scale, &mut *out.add(block));
+        squares += f64::from(largest) * f64::from(largest);
+    }
+    let limit = (squares / blocks as f64 * OUTLIER).sqrt() as f32;
+    for block in 0..blocks {
+        let to = &mut *out.add(block);
+        if to.sums.scale > limit / 127.0 {
+            split(isa, x.add(32 * block), limit / 2.0, to);
+        }
+    }
+}
+
+/// Quantises a block anew, so that what is within the limit has one digit and the best scale for that.
+#[inline(always)]
+unsafe fn split<I: Isa>(isa: I, x: *const f32, limit: f32, to: &mut ActivationBlock) {
+    let (mut within, mut largest) = (0.0_f32, 0.0_f32);
+    for at in 0..32 {
+        let magnitude = (*x.add(at)).abs();
+        largest = largest.max(magnitude);
+        within = within.max(if magnitude <= limit { magnitude } else { 0.0 });
+    }
+    // Two digits reach so far and no further.
+    let within = within.max(largest / HIGH);
+    let inverse = isa.splat(127.0 / within);
+    let values = [isa.mul(isa.load(x), inverse), isa.mul(isa.load(x.add(16)), inverse)];
+    let high = high_digits(isa, values);
+    let unit = isa.splat(-HIGH);
+    let low = [isa.fma(isa.to_f32(high[0]), unit, values[0]), isa.fma(isa.to_f32(high[1]), unit, values[1])];
+    write_codes(isa, low, within / 127.0, to);
+    to.outliers = 0;
+    let quads = bytes_of(isa, high);
+    for pair in 0..4 {
+        let any = quads[pair] != [0; 4] || quads[pair + 4] != [0; 4];
+        to.outliers |= u8::from(any) << pair;
+    }
+}
+
+/// The high digits of values in units of their block's scale, or of what their low digits leave.
+#[inline(always)]
+unsafe fn high_digits<I: Isa>(isa: I, values: [I::F32; 2]) -> [I::I32; 2] {
+    let unit = isa.splat(1.0 / HIGH);
+    [isa.round(isa.mul(values[0], unit)), isa.round(isa.mul(values[1], unit))]
+}
+
+/// Quads of codes.
+#[inline(always)]
+unsafe fn bytes_of<I: Isa>(isa: I, codes: [I::I32; 2]) -> [[i8; 4]; 8] {
+    let mut quads = [[0; 4]; 8];
+    isa.store_i8(quads.as_mut_ptr().cast(), codes[0]);
+    isa.store_i8(quads[4..].as_mut_ptr().cast(), codes[1]);
+    quads
+}
+
+/// Rounds values in units of `scale` to codes.
+#[inline(always)]
+unsafe fn write_codes<I: Isa>(isa: I, values: [I::F32; 2], scale: f32, to: &mut ActivationBlock) {
+    let (low, high) = (isa.round(values[0]), isa.round(values[1]));
+    isa.store_i8(to.codes.as_mut_ptr(), low);
+    isa.store_i8(to.codes.as_mut_ptr().add(16), high);
+    to.sums = CodeSums::new(scale, isa.sum_i32(low), isa.sum_i32(high));
+    to.outliers = 0;
+}
+
+/// A panel of quantised rows, for their outliers.
+pub(crate) struct PanelArgs {
+    /// The first row's values.
+    pub(crate) values: *const f32,
+    /// From one row's values to the next.
+    pub(crate) values_stride: usize,
+    /// The first row's blocks.
+    pub(crate) codes: *const ActivationBlock,
+    /// From one row's blocks to the next.
+    pub(crate) codes_stride: usize,
+    /// Blocks of a row.
+    pub(crate) blocks: usize,
+    pub(crate) rows: usize,
+    /// Where the list is written.
+    pub(crate) to: *mut Outliers,
+    /// How many entries there is room for: [`Outliers::room`] of each row, which is enough.
+    pub(crate) room: usize,
+}
+
+/// Lists the outliers of a panel by blocks and pairs of quads: rows that share a channel take its weights from the first
+/// cache, and a row's own lie in order.
+#[inline(always)]
+pub(crate) unsafe fn list_outliers<I: Isa>(isa: I, args: &PanelArgs) {
+    let mut to = args.to;
+    let last = args.to.add(args.room - 1);
+    let mut begun = 0_u32;
+    let mut digits = [[[0_i8; 4]; 8]; PANEL_ROWS];
+    for block in 0..args.blocks {
+        let mut pairs = 0;
+        for row in 0..args.rows {
+            let low = &*args.codes.add(row * args.codes_stride + block);
+            if low.outliers != 0 {
+                pairs |= low.outliers;
+                digits[row] = high_digits_of(isa, args.values.add(row * args.values_stride + 32 * block), low);
+            }
+        }
+        while pairs != 0 {
+            let pair = pairs.trailing_zeros() as usize;
+            pairs &= pairs - 1;
+            for row in 0..args.rows {
+                let low = &*args.codes.add(row * args.codes_stride + block);
+                if low.outliers >> pair & 1 == 1 && to < last {
+                    let codes = [digits[row][pair], digits[row][pair + 4]];
+                    let [first, second] = codes.map(|quad| quad.into_iter().map(i32::from).sum());
+                    *to = Outliers {
+                        codes,
+                        sums: CodeSums::new(HIGH * low.sums.scale, first, second),
+                        block: block as u32,
+                        row: row as u8,
+                        pair: pair as u8,
+                        begins: u8::from(begun & (1 << row) == 0),
+                        padding: 0,
+                    };
+                    begun |= 1 << row;
+                    to = to.add(1);
+                }
+            }
+        }
+    }
+    (*to).block = Outliers::END;
+}
+
+/// The high digits of a block whose low ones are known: what those leave is a multiple of [`HIGH`], but for less than a code.
+#[inline(always)]
+unsafe fn high_digits_of<I: Isa>(isa: I, x: *const f32, low: &ActivationBlock) -> [[i8; 4]; 8] {
+    let inverse = isa.splat(1.0 / low.sums.scale);
+    let codes = low.codes.as_ptr();
+    let first = isa.sub(isa.mul(isa.load(x), inverse), isa.load_i8(codes));
+    let second = isa.sub(isa.mul(isa.load(x.add(16)), inverse), isa.load_i8(codes.add(16)));
+    bytes_of(isa, high_digits(isa, [first, second]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PanelArgs;
+    use crate::IsaChoice;
+    use crate::activations::{ActivationBlock, Outliers, PANEL_ROWS};
+    use crate::arch::Level;
+    use crate::kernels::Kernels;
+    use testkit::Random;
+
+    /// Rows of `blocks` blocks, the first `outliers` of them large in some channels, and what the codes say.
+    struct Case {
+        blocks: usize,
+        values: Vec<f32>,
+        codes: Vec<ActivationBlock>,
+        /// With one entry more than there is room for.
+        list: Vec<Outliers>,
+    }
+
+    impl Case {
+        fn new(kernels: &Kernels, blocks: usize, outliers: usize, magnitude: f32, channels: usize) -> Case {
+            let mut random = Random::new(1);
+            let mut values = vec![0.0; PANEL_ROWS * blocks * 32];
+            for (at, value) in values.iter_mut().enumerate() {
+                let large = at / 32 % blocks < outliers && at % 32 < channels;
+                *value = magnitude * if large { 1.0 } else { 1e-2 * random.signed_unit() };
+            }
+            let mut codes = vec![ActivationBlock::default(); PANEL_ROWS * blocks];
+            for (row, codes) in values.chunks_exact(32 * blocks).zip(codes.chunks_exact_mut(blocks)) {
+                // SAFETY: the instruction set was detected, and each row has so many blocks.
+                unsafe { (kernels.quantize)(row.as_ptr(), blocks, codes.as_mut_ptr()) };
+            }
+            let room = PANEL_ROWS * Outliers::room(blocks);
+            let mut list = vec![Outliers { row: 77, ..Outliers::default() }; room + 1];
+            let args = PanelArgs {
+                values: values.as_ptr(),
+                values_stride: 32 * blocks,
+                codes: codes.as_ptr(),
+                codes_stride: blocks,
+                blocks,
+                rows: PANEL_ROWS,
+                to: list.as_mut_ptr(),
+                room,
+            };
+            // SAFETY: as above, and the list has the room it says.
+            unsafe { (kernels.list_outliers)(&args) };
+            Case { blocks, values, codes, list }
+        }
+
+        /// What codes and outliers stand for together.
+        fn decoded(&self) -> Vec<f32> {
+            let of_block = |block: &ActivationBlock| block.codes.map(|code| f32::from(code) * block.sums.scale);
+            let mut values: Vec<f32> = self.codes.iter().flat_map(of_block).collect();
+            for outliers in self.list.iter().take_while(|outliers| outliers.block != Outliers::END) {
+                let at = (outliers.row as usize * self.blocks + outliers.block as usize) * 32 + 4 * outliers.pair as usize;
+                for (quad, codes) in outliers.codes.iter().enumerate() {
+                    for (value, code) in values[at + 16 * quad..].iter_mut().zip(codes) {
+                        *value += f32::from(*code) * outliers.sums.scale;
+                    }
+                }
+            }
+            values
+        }
+    }
+
+    const CHOICES: [IsaChoice; 3] = [IsaChoice::Best, IsaChoice::AtMostAvx2, IsaChoice::Portable];
+
+    /// Rows of any magnitude, with as many outliers as can be, leave no more of them than there is room for, and none out.
+    #[test]
+    fn outliers_have_room() {
+        for choice in CHOICES {
+            let kernels = Kernels::of(Level::detect(choice));
+            for (blocks, outliers) in [(4, 1), (7, 1), (28, 6), (28, 7), (28, 28), (152, 37), (152, 0)] {
+                for magnitude in [1e-37, 1e-29, 1e-25, 1e-20, 1.0, 1e18, 1e25, f32::INFINITY] {
+                    let case = Case::new(&kernels, blocks, outliers, magnitude, 32);
+                    let expected: u32 = case.codes.iter().map(|block| block.outliers.count_ones()).sum();
+                    let name = format!("{choice:?}, {blocks} blocks, {outliers} of {magnitude:e}");
+                    let (list, beyond) = case.list.split_at(case.list.len() - 1);
+                    assert_eq!(beyond[0].row, 77, "{name}: written beyond the room");
+                    assert_eq!(list[expected as usize].block, Outliers::END, "{name}");
+                    let within = |outliers: &Outliers| (outliers.block as usize) < blocks;
+                    assert!(list[..expected as usize].iter().all(within), "{name}");
+                }
+            }
+        }
+    }
+
+    /// An outlier costs its neighbours nothing: all are within half a code of the largest of those that are none.
+    #[test]
+    fn outliers_leave_the_others_their_precision() {
+        for choice in CHOICES {
+            let kernels = Kernels::of(Level::detect(choice));
+            for channels in [1, 2, 17] {
+                let case = Case::new(&kernels, 28, 3, 25.0, channels);
+                let listed = case.list.iter().position(|outliers| outliers.block == Outliers::END);
+                assert_eq!(listed, Some(3 * PANEL_ROWS * if channels > 16 { 4 } else { 1 }), "{choice:?}");
+                for (at, (value, decoded)) in case.values.iter().zip(case.decoded()).enumerate() {
+                    let error = (value - decoded).abs();
+                    assert!(error <= 0.25 / 254.0 * 1.001, "{choice:?}: {value} became {decoded} at {at}");
+                }
+            }
+        }
+    }
+}
