@@ -1,5 +1,6 @@
 //! AVX2 with FMA and F16C: two registers are sixteen lanes, with two ways to multiply bytes.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
@@ -11,11 +12,17 @@ use super::Isa;
 /// As for [`Isa`].
 pub(crate) unsafe trait ByteDot: Copy + Send + Sync + 'static {
     const BYTE_BIAS: i32;
+    /// As in [`Isa`].
+    const NARROW: bool;
 
     /// Unsigned bytes times signed ones, at most 127 and 128 or the other way round.
     unsafe fn dot(acc: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i;
     /// `weights` are value + 128; `acc` has been lowered for [`ByteDot::BYTE_BIAS`].
     unsafe fn dot_biased(acc: __m256i, weights: __m256i, signed: __m256i) -> __m256i;
+    /// Adds products of bytes as they are made.
+    unsafe fn add_products(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i;
+    /// Adds what `add_products` came to.
+    unsafe fn widen(acc: __m256i, sum: __m256i) -> __m256i;
 }
 
 /// `vpdpbusd` of AVX-VNNI, which takes biased bytes as they are: Intel's Alder Lake, Zen 5 and later.
@@ -61,6 +68,7 @@ impl<D> Lanes<D> {
 // SAFETY: one instruction of the feature that `detect` has checked.
 unsafe impl ByteDot for Vnni {
     const BYTE_BIAS: i32 = 128;
+    const NARROW: bool = false;
 
     #[inline(always)]
     unsafe fn dot(acc: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
@@ -70,17 +78,33 @@ unsafe impl ByteDot for Vnni {
     unsafe fn dot_biased(acc: __m256i, weights: __m256i, signed: __m256i) -> __m256i {
         _mm256_dpbusd_avx_epi32(acc, weights, signed)
     }
+    #[inline(always)]
+    unsafe fn add_products(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+        Self::dot(sum, unsigned, signed)
+    }
+    #[inline(always)]
+    unsafe fn widen(acc: __m256i, sum: __m256i) -> __m256i {
+        _mm256_add_epi32(acc, sum)
+    }
 }
 
 // SAFETY: intrinsics of AVX2.
 unsafe impl ByteDot for Widening {
     const BYTE_BIAS: i32 = 0;
+    const NARROW: bool = true;
 
     #[inline(always)]
     unsafe fn dot(acc: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
         // Two products of at most 127 · 128 fit 16 bits.
-        let pairs = _mm256_maddubs_epi16(unsigned, signed);
-        _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        Self::widen(acc, _mm256_maddubs_epi16(unsigned, signed))
+    }
+    #[inline(always)]
+    unsafe fn add_products(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+        _mm256_add_epi16(sum, _mm256_maddubs_epi16(unsigned, signed))
+    }
+    #[inline(always)]
+    unsafe fn widen(acc: __m256i, sum: __m256i) -> __m256i {
+        _mm256_add_epi32(acc, _mm256_madd_epi16(sum, _mm256_set1_epi16(1)))
     }
     #[inline(always)]
     unsafe fn dot_biased(acc: __m256i, weights: __m256i, signed: __m256i) -> __m256i {
@@ -92,6 +116,32 @@ unsafe impl ByteDot for Widening {
 
 /// The lower and upper eight lanes.
 type Pair<T> = [T; 2];
+
+/// The same for both halves. A closure would be a function without the features, which calls each intrinsic.
+macro_rules! both {
+    ($half:ident of $pair:expr => $made:expr) => {{
+        let [low, high] = $pair;
+        [
+            {
+                let $half = low;
+                $made
+            },
+            {
+                let $half = high;
+                $made
+            },
+        ]
+    }};
+}
+
+/// No instruction, but one that the compiler takes to need the value in a register.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn settled(mut value: __m256i) -> __m256i {
+    // SAFETY: a comment.
+    unsafe { asm!("/* {0} */", inout(ymm_reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
 
 /// `amount` in each byte whose bit in `mask` is set.
 #[inline(always)]
@@ -110,9 +160,11 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     type F32 = Pair<__m256>;
     type I32 = Pair<__m256i>;
     type U8 = Pair<__m256i>;
+    type Products = Pair<__m256i>;
 
     const BYTE_BIAS: i32 = D::BYTE_BIAS;
-    const TILE_ROWS: usize = 2;
+    const NARROW: bool = D::NARROW;
+    const TILE_ROWS: usize = 4;
     const TILE_GROUPS: usize = 1;
 
     #[inline(always)]
@@ -143,18 +195,18 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     }
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const u16) -> Pair<__m256> {
-        [0, 8].map(|at| {
+        both!(at of [0, 8] => {
             let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(at).cast()));
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
         })
     }
     #[inline(always)]
     unsafe fn load_u8(self, from: *const u8) -> Pair<__m256> {
-        [0, 8].map(|at| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.add(at).cast()))))
+        both!(at of [0, 8] => _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.add(at).cast()))))
     }
     #[inline(always)]
     unsafe fn load_i8(self, from: *const i8) -> Pair<__m256> {
-        [0, 8].map(|at| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(at).cast()))))
+        both!(at of [0, 8] => _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(at).cast()))))
     }
     #[inline(always)]
     unsafe fn add(self, a: Pair<__m256>, b: Pair<__m256>) -> Pair<__m256> {
@@ -213,7 +265,7 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     }
     #[inline(always)]
     unsafe fn exp2_int(self, a: Pair<__m256i>) -> Pair<__m256> {
-        a.map(|half| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(half, _mm256_set1_epi32(127)))))
+        both!(half of a => _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(half, _mm256_set1_epi32(127)))))
     }
 
     #[inline(always)]
@@ -244,11 +296,11 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     }
     #[inline(always)]
     unsafe fn low_nibbles(self, a: Pair<__m256i>) -> Pair<__m256i> {
-        a.map(|half| _mm256_and_si256(half, _mm256_set1_epi8(15)))
+        both!(half of a => _mm256_and_si256(half, _mm256_set1_epi8(15)))
     }
     #[inline(always)]
     unsafe fn high_nibbles(self, a: Pair<__m256i>) -> Pair<__m256i> {
-        a.map(|half| _mm256_and_si256(_mm256_srli_epi16::<4>(half), _mm256_set1_epi8(15)))
+        both!(half of a => _mm256_and_si256(_mm256_srli_epi16::<4>(half), _mm256_set1_epi8(15)))
     }
     #[inline(always)]
     unsafe fn splat_bytes(self, byte: u8) -> Pair<__m256i> {
@@ -258,16 +310,16 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     unsafe fn two_bits<const SHIFT: u32>(self, a: Pair<__m256i>) -> Pair<__m256i> {
         let moved = match SHIFT {
             0 => a,
-            2 => a.map(|half| _mm256_srli_epi16::<2>(half)),
-            4 => a.map(|half| _mm256_srli_epi16::<4>(half)),
-            _ => a.map(|half| _mm256_srli_epi16::<6>(half)),
+            2 => both!(half of a => _mm256_srli_epi16::<2>(half)),
+            4 => both!(half of a => _mm256_srli_epi16::<4>(half)),
+            _ => both!(half of a => _mm256_srli_epi16::<6>(half)),
         };
-        moved.map(|half| _mm256_and_si256(half, _mm256_set1_epi8(3)))
+        both!(half of moved => _mm256_and_si256(half, _mm256_set1_epi8(3)))
     }
     #[inline(always)]
     unsafe fn lookup(self, table: &[u8; 16], a: Pair<__m256i>) -> Pair<__m256i> {
         let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
-        a.map(|half| _mm256_shuffle_epi8(table, half))
+        both!(half of a => _mm256_shuffle_epi8(table, half))
     }
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of the mask")]
@@ -278,10 +330,10 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     #[inline(always)]
     unsafe fn or_two_bits<const SHIFT: u32>(self, a: Pair<__m256i>, high: Pair<__m256i>) -> Pair<__m256i> {
         let moved = match SHIFT {
-            0 => high.map(|half| _mm256_slli_epi16::<4>(half)),
-            2 => high.map(|half| _mm256_slli_epi16::<2>(half)),
+            0 => both!(half of high => _mm256_slli_epi16::<4>(half)),
+            2 => both!(half of high => _mm256_slli_epi16::<2>(half)),
             4 => high,
-            _ => high.map(|half| _mm256_srli_epi16::<2>(half)),
+            _ => both!(half of high => _mm256_srli_epi16::<2>(half)),
         };
         let mask = _mm256_set1_epi8(0x30);
         [
@@ -303,6 +355,27 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     unsafe fn dot_signed(self, acc: Pair<__m256i>, codes: Pair<__m256i>, quad: i32) -> Pair<__m256i> {
         let unsigned = _mm256_set1_epi32(quad);
         [D::dot(acc[0], unsigned, codes[0]), D::dot(acc[1], unsigned, codes[1])]
+    }
+    #[inline(always)]
+    unsafe fn no_products(self) -> Pair<__m256i> {
+        [_mm256_setzero_si256(); 2]
+    }
+    #[inline(always)]
+    unsafe fn add_products(self, sum: Pair<__m256i>, weights: Pair<__m256i>, quad: i32) -> Pair<__m256i> {
+        let signed = _mm256_set1_epi32(quad);
+        [D::add_products(sum[0], weights[0], signed), D::add_products(sum[1], weights[1], signed)]
+    }
+    #[inline(always)]
+    unsafe fn widen(self, acc: Pair<__m256i>, sum: Pair<__m256i>) -> Pair<__m256i> {
+        [D::widen(acc[0], sum[0]), D::widen(acc[1], sum[1])]
+    }
+    #[inline(always)]
+    unsafe fn settled(self, sum: Pair<__m256i>) -> Pair<__m256i> {
+        both!(half of sum => settled(half))
+    }
+    #[inline(always)]
+    unsafe fn settled_products(self, sum: Pair<__m256i>) -> Pair<__m256i> {
+        self.settled(sum)
     }
     #[inline(always)]
     unsafe fn prefetch(self, from: *const u8) {

@@ -1,5 +1,6 @@
 //! AVX-512: one register is sixteen lanes, with two ways to multiply bytes.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
@@ -11,11 +12,17 @@ use super::Isa;
 /// As for [`Isa`].
 pub(crate) unsafe trait ByteDot: Copy + Send + Sync + 'static {
     const BYTE_BIAS: i32;
+    /// As in [`Isa`].
+    const NARROW: bool;
 
     /// Unsigned bytes times signed ones, at most 127 and 128 or the other way round.
     unsafe fn dot(acc: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i;
     /// `weights` are value + 128; `acc` has been lowered for [`ByteDot::BYTE_BIAS`].
     unsafe fn dot_biased(acc: __m512i, weights: __m512i, signed: __m512i) -> __m512i;
+    /// Adds products of bytes as they are made.
+    unsafe fn add_products(sum: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i;
+    /// Adds what `add_products` came to.
+    unsafe fn widen(acc: __m512i, sum: __m512i) -> __m512i;
 }
 
 /// `vpdpbusd` of AVX-512 VNNI, which takes biased bytes as they are: Ice Lake, Zen 4 and later.
@@ -67,6 +74,7 @@ impl<D> Lanes<D> {
 // SAFETY: one instruction of the feature that `detect` has checked.
 unsafe impl ByteDot for Vnni {
     const BYTE_BIAS: i32 = 128;
+    const NARROW: bool = false;
 
     #[inline(always)]
     unsafe fn dot(acc: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
@@ -76,17 +84,33 @@ unsafe impl ByteDot for Vnni {
     unsafe fn dot_biased(acc: __m512i, weights: __m512i, signed: __m512i) -> __m512i {
         _mm512_dpbusd_epi32(acc, weights, signed)
     }
+    #[inline(always)]
+    unsafe fn add_products(sum: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
+        Self::dot(sum, unsigned, signed)
+    }
+    #[inline(always)]
+    unsafe fn widen(acc: __m512i, sum: __m512i) -> __m512i {
+        _mm512_add_epi32(acc, sum)
+    }
 }
 
 // SAFETY: intrinsics of AVX-512 BW.
 unsafe impl ByteDot for Widening {
     const BYTE_BIAS: i32 = 0;
+    const NARROW: bool = true;
 
     #[inline(always)]
     unsafe fn dot(acc: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
         // Two products of at most 127 · 128 fit 16 bits.
-        let pairs = _mm512_maddubs_epi16(unsigned, signed);
-        _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+        Self::widen(acc, _mm512_maddubs_epi16(unsigned, signed))
+    }
+    #[inline(always)]
+    unsafe fn add_products(sum: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
+        _mm512_add_epi16(sum, _mm512_maddubs_epi16(unsigned, signed))
+    }
+    #[inline(always)]
+    unsafe fn widen(acc: __m512i, sum: __m512i) -> __m512i {
+        _mm512_add_epi32(acc, _mm512_madd_epi16(sum, _mm512_set1_epi16(1)))
     }
     #[inline(always)]
     unsafe fn dot_biased(acc: __m512i, weights: __m512i, signed: __m512i) -> __m512i {
@@ -98,13 +122,24 @@ unsafe impl ByteDot for Widening {
     }
 }
 
+/// No instruction, but one that the compiler takes to need the value in a register.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn settled(mut value: __m512i) -> __m512i {
+    // SAFETY: a comment.
+    unsafe { asm!("/* {0} */", inout(zmm_reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
 // SAFETY: each method is intrinsics of the features that `detect` has checked.
 unsafe impl<D: ByteDot> Isa for Lanes<D> {
     type F32 = __m512;
     type I32 = __m512i;
     type U8 = __m512i;
+    type Products = __m512i;
 
     const BYTE_BIAS: i32 = D::BYTE_BIAS;
+    const NARROW: bool = D::NARROW;
     const TILE_ROWS: usize = 4;
     const TILE_GROUPS: usize = 2;
 
@@ -269,6 +304,26 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     #[inline(always)]
     unsafe fn dot_signed(self, acc: __m512i, codes: __m512i, quad: i32) -> __m512i {
         D::dot(acc, _mm512_set1_epi32(quad), codes)
+    }
+    #[inline(always)]
+    unsafe fn no_products(self) -> __m512i {
+        _mm512_setzero_si512()
+    }
+    #[inline(always)]
+    unsafe fn add_products(self, sum: __m512i, weights: __m512i, quad: i32) -> __m512i {
+        D::add_products(sum, weights, _mm512_set1_epi32(quad))
+    }
+    #[inline(always)]
+    unsafe fn widen(self, acc: __m512i, sum: __m512i) -> __m512i {
+        D::widen(acc, sum)
+    }
+    #[inline(always)]
+    unsafe fn settled(self, sum: __m512i) -> __m512i {
+        settled(sum)
+    }
+    #[inline(always)]
+    unsafe fn settled_products(self, sum: __m512i) -> __m512i {
+        settled(sum)
     }
     #[inline(always)]
     unsafe fn prefetch(self, from: *const u8) {

@@ -156,7 +156,11 @@ unsafe fn byte_operations<I: Isa>(isa: I, input: &Input, acc: I::I32, results: &
     let sum: i32 = input.quad.iter().map(|&value| i32::from(value)).sum();
     let lowered = isa.add_i32(acc, isa.splat_i32(-I::BYTE_BIAS * sum));
     let quad = i32::from_le_bytes(input.quad.map(i8::cast_unsigned));
+    let six_bits = isa.load_bytes(input.bytes.map(|byte| byte & 63).as_ptr());
+    let once = isa.settled_products(isa.add_products(isa.no_products(), six_bits, quad));
+    let twice = isa.add_products(once, six_bits, quad);
     results.extend([
+        ("add_products", stored_i32(isa, isa.settled(isa.widen(acc, twice)))),
         ("dot", stored_i32(isa, isa.dot(acc, small, quad))),
         ("dot_biased", stored_i32(isa, isa.dot_biased(lowered, bytes, quad))),
         ("dot_signed", stored_i32(isa, isa.dot_signed(acc, bytes, i32::from_le_bytes(input.quad.map(magnitude))))),
@@ -266,6 +270,7 @@ fn expected(input: &Input, fused: bool) -> Results {
     };
     let (quad, unsigned) = (input.quad.map(i32::from), input.quad.map(|value| i32::from(magnitude(value))));
     results.extend([
+        ("add_products", dot(quad, |byte| 2 * i32::from(byte & 63))),
         ("dot", dot(quad, |byte| i32::from(byte & 127))),
         ("dot_biased", dot(quad, |byte| i32::from(byte) - 128)),
         ("dot_signed", dot(unsigned, |byte| i32::from(byte.cast_signed()))),

@@ -88,7 +88,7 @@ pub(crate) type Weights = [[f32; PAGE]; QUERY_ROWS];
 /// How many of the `left` rows are computed together: rows that share loads, as far as registers go.
 #[inline(always)]
 fn group<I: Isa>(left: usize) -> usize {
-    if const { I::TILE_ROWS == 4 } { left.min(4) } else { 1 }
+    if const { I::TILE_GROUPS == 2 } { left.min(4) } else { 1 }
 }
 
 /// A page of halves: keys are (head width, [`PAGE`]), values ([`PAGE`], value stride).
@@ -96,7 +96,7 @@ fn group<I: Isa>(left: usize) -> usize {
 pub(crate) unsafe fn page<I: Isa>(isa: I, args: &mut PageArgs<'_>) {
     let mut weights = [[0.0f32; PAGE]; QUERY_ROWS];
     // Conversions to f32 are shared by all rows of a whole tile.
-    let whole = const { I::TILE_ROWS == 4 } && args.row_count == QUERY_ROWS;
+    let whole = const { I::TILE_GROUPS == 2 } && args.row_count == QUERY_ROWS;
     if whole {
         scores::<I, QUERY_ROWS, 2>(isa, args, 0, &mut weights);
     } else {

@@ -25,6 +25,8 @@ pub(crate) unsafe trait Codes {
     const RECORDS: usize;
     /// Subtracted from each code.
     const BIAS: i32;
+    /// No code is above it.
+    const LARGEST: i32 = 127;
     /// Codes use all eight bits, stored with [`Isa::BYTE_BIAS`] in mind.
     const BYTES: bool = false;
     /// Whether values have a minimum.
@@ -95,6 +97,7 @@ unsafe impl Codes for Q4_0 {
     const RECORD: usize = 288;
     const RECORDS: usize = 1;
     const BIAS: i32 = 8;
+    const LARGEST: i32 = 15;
 
     #[inline(always)]
     unsafe fn scale<I: Isa>(isa: I, _header: *const u8, record: *const u8, _half: usize) -> I::F32 {
@@ -112,6 +115,7 @@ unsafe impl Codes for Q4_1 {
     const RECORD: usize = 320;
     const RECORDS: usize = 1;
     const BIAS: i32 = 0;
+    const LARGEST: i32 = 15;
     const MINIMUM: bool = true;
 
     #[inline(always)]
@@ -135,6 +139,7 @@ unsafe impl Codes for Q5_0 {
     const RECORDS: usize = 1;
     const COSTLY: bool = true;
     const BIAS: i32 = 16;
+    const LARGEST: i32 = 31;
 
     #[inline(always)]
     unsafe fn scale<I: Isa>(isa: I, _header: *const u8, record: *const u8, _half: usize) -> I::F32 {
@@ -153,6 +158,7 @@ unsafe impl Codes for Q5_1 {
     const RECORDS: usize = 1;
     const COSTLY: bool = true;
     const BIAS: i32 = 0;
+    const LARGEST: i32 = 31;
     const MINIMUM: bool = true;
 
     #[inline(always)]
@@ -188,6 +194,7 @@ unsafe impl Codes for Q4K {
     const RECORD: usize = 288;
     const RECORDS: usize = 8;
     const BIAS: i32 = 0;
+    const LARGEST: i32 = 15;
     const MINIMUM: bool = true;
 
     #[inline(always)]
@@ -211,6 +218,7 @@ unsafe impl Codes for Q5K {
     const RECORDS: usize = 8;
     const COSTLY: bool = true;
     const BIAS: i32 = 0;
+    const LARGEST: i32 = 31;
     const MINIMUM: bool = true;
 
     #[inline(always)]
@@ -234,6 +242,7 @@ unsafe impl Codes for Q6K {
     const RECORDS: usize = 8;
     const COSTLY: bool = true;
     const BIAS: i32 = 32;
+    const LARGEST: i32 = 63;
     const HALVES: bool = true;
 
     #[inline(always)]

@@ -10,11 +10,13 @@
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of TileArgs")]
 
+mod narrow;
 mod outliers;
 mod plain;
 #[cfg(test)]
 mod tests;
 
+use narrow::quads_before_widening;
 use outliers::{add_outliers, add_panel};
 pub(crate) use plain::{Bf16, F16, F32};
 
@@ -124,7 +126,7 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
         for group in 0..args.group_count {
             P::tile::<I, 1, 1, true>(isa, args, 0, group, out);
         }
-    } else if const { I::TILE_ROWS == 4 } && args.streams {
+    } else if const { I::TILE_GROUPS == 2 } && args.streams {
         for group in 0..args.group_count {
             match args.row_count {
                 2 => P::tile::<I, 2, 1, true>(isa, args, 0, group, out),
@@ -144,12 +146,14 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
             };
         }
     } else {
-        for row in (0..args.row_count).step_by(2) {
-            for group in 0..args.group_count {
-                match args.row_count - row {
-                    1 => P::tile::<I, 1, 1, false>(isa, args, row, group, out),
-                    _ => P::tile::<I, 2, 1, false>(isa, args, row, group, out),
-                }
+        for group in 0..args.group_count {
+            let mut row = 0;
+            while row < args.row_count {
+                row += match args.row_count - row {
+                    1 => one_group::<I, P, 1>(isa, args, row, group, out),
+                    3.. if const { I::TILE_ROWS == 4 } => one_group::<I, P, 4>(isa, args, row, group, out),
+                    _ => one_group::<I, P, 2>(isa, args, row, group, out),
+                };
             }
         }
     }
@@ -165,6 +169,19 @@ unsafe fn two_groups<I: Isa, P: Product, const ROWS: usize>(
     out: &mut TileOutput,
 ) -> usize {
     P::tile::<I, ROWS, 2, false>(isa, args, row, 0, out);
+    ROWS.min(args.row_count - row)
+}
+
+/// As `two_groups`, with one.
+#[inline(always)]
+unsafe fn one_group<I: Isa, P: Product, const ROWS: usize>(
+    isa: I,
+    args: &TileArgs,
+    row: usize,
+    group: usize,
+    out: &mut TileOutput,
+) -> usize {
+    P::tile::<I, ROWS, 1, false>(isa, args, row, group, out);
     ROWS.min(args.row_count - row)
 }
 
@@ -298,15 +315,11 @@ unsafe fn record<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
         low[row] = [isa.splat_i32(first); GROUPS];
         high[row] = [isa.splat_i32(second); GROUPS];
     }
-    // Fences keep the compiler from loading all quads at once, which would spill the sums. They cost no instruction.
-    quad_pair::<I, C, ROWS, GROUPS, 0>(isa, records, rows, split, &mut low, &mut high);
-    compiler_fence(Ordering::SeqCst);
-    quad_pair::<I, C, ROWS, GROUPS, 1>(isa, records, rows, split, &mut low, &mut high);
-    compiler_fence(Ordering::SeqCst);
-    quad_pair::<I, C, ROWS, GROUPS, 2>(isa, records, rows, split, &mut low, &mut high);
-    compiler_fence(Ordering::SeqCst);
-    quad_pair::<I, C, ROWS, GROUPS, 3>(isa, records, rows, split, &mut low, &mut high);
-    compiler_fence(Ordering::SeqCst);
+    if const { I::NARROW && quads_before_widening(C::LARGEST) > 1 && !C::BYTES } {
+        narrow::add_quads::<I, C, ROWS, GROUPS>(isa, records, rows, split, &mut low, &mut high);
+    } else {
+        add_quads::<I, C, ROWS, GROUPS>(isa, records, rows, split, &mut low, &mut high);
+    }
     // Rows outside, groups inside: an activation is broadcast once and used at once, so that nothing spills.
     let mut scales = [isa.splat(0.0); GROUPS];
     for group in 0..GROUPS {
@@ -361,6 +374,27 @@ unsafe fn add_minimums<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>
     }
 }
 
+/// Adds the products of all quads to `low`, or with `split` those of the second half to `high`.
+#[inline(always)]
+unsafe fn add_quads<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
+    isa: I,
+    records: &[*const u8; GROUPS],
+    rows: &[*const ActivationBlock; ROWS],
+    split: bool,
+    low: &mut [[I::I32; GROUPS]; ROWS],
+    high: &mut [[I::I32; GROUPS]; ROWS],
+) {
+    // Fences keep the compiler from loading all quads at once, which would spill the sums. They cost no instruction.
+    quad_pair::<I, C, ROWS, GROUPS, 0>(isa, records, rows, split, low, high);
+    compiler_fence(Ordering::SeqCst);
+    quad_pair::<I, C, ROWS, GROUPS, 1>(isa, records, rows, split, low, high);
+    compiler_fence(Ordering::SeqCst);
+    quad_pair::<I, C, ROWS, GROUPS, 2>(isa, records, rows, split, low, high);
+    compiler_fence(Ordering::SeqCst);
+    quad_pair::<I, C, ROWS, GROUPS, 3>(isa, records, rows, split, low, high);
+    compiler_fence(Ordering::SeqCst);
+}
+
 /// Quads `PAIR` and `PAIR + 4` of every group against every row.
 #[inline(always)]
 unsafe fn quad_pair<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize, const PAIR: usize>(
@@ -384,7 +418,7 @@ unsafe fn quad_pair<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize, co
         let b = quads.add(PAIR + 4).read_unaligned();
         for group in 0..GROUPS {
             let sum = if split { &mut high[row][group] } else { &mut low[row][group] };
-            *sum = dot::<I, C>(isa, *sum, weights[group][1], b);
+            *sum = isa.settled(dot::<I, C>(isa, *sum, weights[group][1], b));
         }
     }
 }

@@ -183,7 +183,10 @@ unsafe fn shares<I: Isa>(
     // A scale outside of what the row sees may be anything, and anything times zero need not be zero.
     products[..from].fill(0.0);
     products[to.max(from)..].fill(0.0);
-    let parts = [0, 16, 32, 48].map(|at| isa.load(products.as_ptr().add(at)));
+    let mut parts = [isa.splat(0.0); 4];
+    for part in 0..4 {
+        parts[part] = isa.load(products.as_ptr().add(16 * part));
+    }
     let largest = isa.largest(isa.max(isa.max(parts[0], parts[1]), isa.max(parts[2], parts[3])));
     let (step, inverse) = if largest > TINY { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
     for part in 0..4 {

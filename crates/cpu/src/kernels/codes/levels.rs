@@ -132,6 +132,7 @@ unsafe impl Codes for MXFP4 {
     const RECORD: usize = 272;
     const RECORDS: usize = 1;
     const BIAS: i32 = E2m1Table::BIAS;
+    const LARGEST: i32 = 31;
 
     /// `2^(exponent - 128)`, in two factors of half the exponent, as the least are no normal numbers.
     #[inline(always)]
@@ -153,6 +154,7 @@ unsafe impl Codes for NVFP4 {
     const RECORD: usize = 320;
     const RECORDS: usize = 2;
     const BIAS: i32 = E2m1Table::BIAS;
+    const LARGEST: i32 = 31;
     const HALVES: bool = true;
 
     #[inline(always)]

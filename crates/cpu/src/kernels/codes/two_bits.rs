@@ -73,6 +73,7 @@ unsafe impl Codes for Q2K {
     const RECORD: usize = 160;
     const RECORDS: usize = 8;
     const BIAS: i32 = 0;
+    const LARGEST: i32 = 3;
     const MINIMUM: bool = true;
     const HALVES: bool = true;
 
@@ -105,6 +106,7 @@ unsafe impl Codes for Q3K {
     const RECORD: usize = 224;
     const RECORDS: usize = 8;
     const BIAS: i32 = 4;
+    const LARGEST: i32 = 7;
     const HALVES: bool = true;
 
     #[inline(always)]
@@ -143,6 +145,7 @@ unsafe impl Codes for IQ1S {
     const RECORD: usize = 144;
     const RECORDS: usize = 8;
     const BIAS: i32 = 1;
+    const LARGEST: i32 = 3;
     const MINIMUM: bool = true;
 
     #[inline(always)]
@@ -166,6 +169,7 @@ unsafe impl<const RECORDS: usize> Codes for TwoBits<RECORDS> {
     const RECORD: usize = 128;
     const RECORDS: usize = RECORDS;
     const BIAS: i32 = 1;
+    const LARGEST: i32 = 3;
 
     #[inline(always)]
     unsafe fn scale<I: Isa>(isa: I, header: *const u8, _record: *const u8, _half: usize) -> I::F32 {
@@ -183,6 +187,7 @@ unsafe impl Codes for Q1_0 {
     const RECORD: usize = 64;
     const RECORDS: usize = 4;
     const BIAS: i32 = 1;
+    const LARGEST: i32 = 2;
 
     #[inline(always)]
     unsafe fn scale<I: Isa>(isa: I, header: *const u8, _record: *const u8, _half: usize) -> I::F32 {
