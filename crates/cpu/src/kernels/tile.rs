@@ -418,7 +418,11 @@ unsafe fn quad_pair<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize, co
         let b = quads.add(PAIR + 4).read_unaligned();
         for group in 0..GROUPS {
             let sum = if split { &mut high[row][group] } else { &mut low[row][group] };
-            *sum = isa.settled(dot::<I, C>(isa, *sum, weights[group][1], b));
+            *sum = dot::<I, C>(isa, *sum, weights[group][1], b);
+            // Few rows wait for memory, and the more is asked for at once the better.
+            if const { ROWS > 2 } {
+                *sum = isa.settled(*sum);
+            }
         }
     }
 }

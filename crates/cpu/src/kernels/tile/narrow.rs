@@ -70,7 +70,10 @@ impl<I: Isa, const ROWS: usize, const GROUPS: usize> Sums<I, ROWS, GROUPS> {
                 let sum = &mut self.first[row][group];
                 *sum = isa.add_products(*sum, weights[group][0], a);
                 let sum = if split { &mut self.second[row][group] } else { sum };
-                *sum = isa.settled_products(isa.add_products(*sum, weights[group][1], b));
+                *sum = isa.add_products(*sum, weights[group][1], b);
+                if const { ROWS > 2 } {
+                    *sum = isa.settled_products(*sum);
+                }
             }
         }
     }
