@@ -185,6 +185,15 @@ impl Level {
         Level::Portable(portable::Portable)
     }
 
+    /// What the choices come to on this processor, each once.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<Level> {
+        let choices = [IsaChoice::Best, IsaChoice::WithoutVnni, IsaChoice::AtMostAvx2, IsaChoice::Portable];
+        let mut levels: Vec<Level> = choices.map(Level::detect).into();
+        levels.dedup_by_key(|level| level.name());
+        levels
+    }
+
     /// For people.
     pub(crate) fn name(self) -> &'static str {
         match self {
