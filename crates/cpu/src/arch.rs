@@ -11,6 +11,8 @@ use tensor::format::Half;
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod byte_matrix;
 pub(crate) mod interleave;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;

@@ -1,5 +1,8 @@
 //! Every method of every instruction set that this processor has, against scalar arithmetic bit for bit.
 
+#[cfg(target_arch = "aarch64")]
+mod byte_matrix;
+
 use half::{bf16, f16};
 use testkit::Random;
 
