@@ -11,6 +11,8 @@ use tensor::format::Half;
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod byte_matrix;
 pub(crate) mod interleave;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
@@ -202,6 +204,15 @@ impl Level {
         }
         let _ = choice;
         Level::Portable(portable::Portable)
+    }
+
+    /// What the choices come to on this processor, each once.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<Level> {
+        let choices = [IsaChoice::Best, IsaChoice::WithoutVnni, IsaChoice::AtMostAvx2, IsaChoice::Portable];
+        let mut levels: Vec<Level> = choices.map(Level::detect).into();
+        levels.dedup_by_key(|level| level.name());
+        levels
     }
 
     /// For people.

@@ -55,7 +55,7 @@ pub(crate) struct Kernels {
 }
 
 macro_rules! kernels {
-    ($module:ident, $token:path, $make:expr $(, $features:literal)?) => {
+    ($module:ident, $codes:ident, $token:path, $make:expr $(, $features:literal)?) => {
         mod $module {
             //! Entry points compiled for one instruction set.
 
@@ -70,7 +70,7 @@ macro_rules! kernels {
             use crate::kernels::decode::{Decode, DecodeFn, decode};
             use crate::kernels::pack::{FourBytes, Pack, PackFn, TwoBytes, pack};
             use crate::kernels::quantize::{self, PanelArgs};
-            use crate::kernels::tile::{Bf16, F16, F32, OfCodes, TileArgs, TileFn, TileOutput, tile};
+            use crate::kernels::tile::{$codes, Bf16, F16, F32, TileArgs, TileFn, TileOutput, tile};
             use crate::kernels::vector::{self, WidenFn};
             use crate::layout::Layout;
             use crate::pages::PageFormat;
@@ -177,7 +177,7 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn codes<C: Codes>(args: &TileArgs, out: &mut TileOutput) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { tile::<_, OfCodes<C>>($make, args, out) }
+                unsafe { $codes::<_, C>($make, args, out) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn blocks<B: Decode>(blocks: *const u8, count: usize, out: *mut f32) {
@@ -266,6 +266,7 @@ macro_rules! kernels {
 #[cfg(target_arch = "x86_64")]
 kernels!(
     avx512_vnni,
+    codes_by_row,
     crate::arch::avx512::Avx512Vnni,
     crate::arch::avx512::Avx512Vnni::assume(),
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"
@@ -273,21 +274,34 @@ kernels!(
 #[cfg(target_arch = "x86_64")]
 kernels!(
     avx512,
+    codes_by_row,
     crate::arch::avx512::Avx512,
     crate::arch::avx512::Avx512::assume(),
     "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
 );
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2_vnni, crate::arch::avx2::Avx2Vnni, crate::arch::avx2::Avx2Vnni::assume(), "avxvnni,avx2,fma,f16c");
+kernels!(
+    avx2_vnni,
+    codes_by_row,
+    crate::arch::avx2::Avx2Vnni,
+    crate::arch::avx2::Avx2Vnni::assume(),
+    "avxvnni,avx2,fma,f16c"
+);
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2, crate::arch::avx2::Avx2, crate::arch::avx2::Avx2::assume(), "avx2,fma,f16c");
+kernels!(avx2, codes_by_row, crate::arch::avx2::Avx2, crate::arch::avx2::Avx2::assume(), "avx2,fma,f16c");
 #[cfg(target_arch = "aarch64")]
-kernels!(neon_i8mm, crate::arch::neon::NeonI8mm, crate::arch::neon::NeonI8mm::assume(), "neon,dotprod,i8mm");
+kernels!(
+    neon_i8mm,
+    codes_by_matrix,
+    crate::arch::neon::NeonI8mm,
+    crate::arch::neon::NeonI8mm::assume(),
+    "neon,dotprod,i8mm"
+);
 #[cfg(target_arch = "aarch64")]
-kernels!(neon_dot, crate::arch::neon::NeonDot, crate::arch::neon::NeonDot::assume(), "neon,dotprod");
+kernels!(neon_dot, codes_by_row, crate::arch::neon::NeonDot, crate::arch::neon::NeonDot::assume(), "neon,dotprod");
 #[cfg(target_arch = "aarch64")]
-kernels!(neon, crate::arch::neon::Neon, crate::arch::neon::Neon::assume(), "neon");
-kernels!(portable, crate::arch::portable::Portable, crate::arch::portable::Portable);
+kernels!(neon, codes_by_row, crate::arch::neon::Neon, crate::arch::neon::Neon::assume(), "neon");
+kernels!(portable, codes_by_row, crate::arch::portable::Portable, crate::arch::portable::Portable);
 
 impl Kernels {
     /// The kernels of an instruction set.

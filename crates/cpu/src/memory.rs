@@ -6,7 +6,6 @@ use std::ptr::NonNull;
 
 use program::BackendError;
 
-
 /// Size of a huge page on x86-64 and of the usual one on AArch64.
 #[cfg(unix)]
 const HUGE_PAGE_BYTES: usize = 2 << 20;

@@ -1,9 +1,12 @@
 //! Every method of every instruction set that this processor has, against scalar arithmetic bit for bit.
 
+#[cfg(target_arch = "aarch64")]
+mod byte_matrix;
+
 use half::{bf16, f16};
 use testkit::Random;
 
-use super::{Isa, portable};
+use super::{Isa, IsaChoice, Level, portable};
 
 /// For lookups: no order, and up to the 127 that a dot may have.
 const TABLE: [u8; 16] = [5, 127, 0, 99, 1, 64, 33, 2, 126, 17, 80, 3, 8, 120, 61, 40];
@@ -383,4 +386,13 @@ fn the_largest_products_of_bytes_are_exact() {
             assert_all_agree(&input);
         }
     }
+}
+
+/// A processor that lacks what it is here for would pass every other test.
+#[test]
+#[ignore = "needs METALLIC_TEST_ISA, the name of the instruction set that must be found"]
+#[expect(clippy::disallowed_methods, reason = "a script says what it has set up")]
+fn this_processor_has_the_named_instruction_set() {
+    let expected = std::env::var("METALLIC_TEST_ISA").expect("METALLIC_TEST_ISA is set");
+    assert_eq!(Level::detect(IsaChoice::Best).name(), expected);
 }

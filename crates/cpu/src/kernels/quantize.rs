@@ -215,7 +215,8 @@ mod tests {
             let of_block = |block: &ActivationBlock| block.codes.map(|code| f32::from(code) * block.sums.scale);
             let mut values: Vec<f32> = self.codes.iter().flat_map(of_block).collect();
             for outliers in self.list.iter().take_while(|outliers| outliers.block != Outliers::END) {
-                let at = (outliers.row as usize * self.blocks + outliers.block as usize) * 32 + 4 * outliers.pair as usize;
+                let at =
+                    (outliers.row as usize * self.blocks + outliers.block as usize) * 32 + 4 * outliers.pair as usize;
                 for (quad, codes) in outliers.codes.iter().enumerate() {
                     for (value, code) in values[at + 16 * quad..].iter_mut().zip(codes) {
                         *value += f32::from(*code) * outliers.sums.scale;

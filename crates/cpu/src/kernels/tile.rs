@@ -10,12 +10,16 @@
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of TileArgs")]
 
+#[cfg(target_arch = "aarch64")]
+mod by_matrix;
 mod narrow;
 mod outliers;
 mod plain;
 #[cfg(test)]
 mod tests;
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use by_matrix::codes_by_matrix;
 use narrow::quads_before_widening;
 use outliers::{add_outliers, add_panel};
 pub(crate) use plain::{Bf16, F16, F32};
@@ -111,15 +115,7 @@ pub(crate) trait Product {
 #[inline(always)]
 pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut TileOutput) {
     debug_assert!(args.group_count <= 2 || (args.streams && args.row_count == 1), "only a single row takes a strip");
-    if !args.streams {
-        // Results of many rows lie far apart. Their lines are asked for while there is something else to do: a burst of
-        // stores to memory that no cache has would hold up all that follows.
-        for row in 0..args.row_count {
-            for group in 0..args.group_count {
-                isa.prefetch(args.target.0.wrapping_add(row * args.target.1 + group * size_of::<[f32; GROUP_ROWS]>()));
-            }
-        }
-    }
+    prefetch_results(isa, args);
     // One stream of memory at a time: the core's prefetchers follow it best. Conditions in `const` blocks keep tiles
     // that an instruction set never uses from being compiled for it.
     if args.streams && args.row_count == 1 {
@@ -158,6 +154,29 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
         }
     }
     P::finish(isa, args, out);
+}
+
+/// Results of many rows lie far apart. Their lines are asked for while there is something else to do: a burst of stores to
+/// memory that no cache has would hold up all that follows.
+#[inline(always)]
+unsafe fn prefetch_results<I: Isa>(isa: I, args: &TileArgs) {
+    if args.streams {
+        return;
+    }
+    for row in 0..args.row_count {
+        for group in 0..args.group_count {
+            isa.prefetch(args.target.0.wrapping_add(row * args.target.1 + group * size_of::<[f32; GROUP_ROWS]>()));
+        }
+    }
+}
+
+/// Integer codes, each row by itself.
+///
+/// # Safety
+/// As for [`TileFn`].
+#[inline(always)]
+pub(crate) unsafe fn codes_by_row<I: Isa, C: Codes>(isa: I, args: &TileArgs, out: &mut TileOutput) {
+    tile::<I, OfCodes<C>>(isa, args, out);
 }
 
 /// Returns how many rows are done.

@@ -2,7 +2,6 @@ use tensor::Format;
 use testkit::Random;
 
 use super::{STREAM_ROWS, STRIP_GROUPS, TileArgs, TileOutput};
-use crate::IsaChoice;
 use crate::activations::{ActivationBlock, Outliers, PANEL_ROWS};
 use crate::arch::Level;
 use crate::kernels::Kernels;
@@ -99,21 +98,22 @@ impl Case {
 /// A row gives the same bits with any number of groups, and alone or among any number of rows.
 #[test]
 fn tiles_of_all_shapes_agree() {
-    for choice in [IsaChoice::Best, IsaChoice::WithoutVnni, IsaChoice::AtMostAvx2, IsaChoice::Portable] {
+    for level in Level::all() {
+        let isa = level.name();
         for known in tensor::FORMATS.iter().filter(|known| known.codec.is_some()) {
             let Some(layout) = Layout::of(known.format) else { continue };
-            let case = Case::new(Kernels::of(Level::detect(choice)), known.format, layout);
+            let case = Case::new(Kernels::of(level), known.format, layout);
             let alone: Vec<Row> = (0..PANEL_ROWS).map(|row| case.run(row, 1, STRIP_GROUPS).remove(0)).collect();
             for group_count in [1, 2, 3, STRIP_GROUPS - 1] {
                 let strip = case.run(5, 1, group_count).remove(0);
-                assert!(strip == alone[5][..group_count], "{}, {choice:?}: {group_count} groups", known.name);
+                assert!(strip == alone[5][..group_count], "{}, {isa}: {group_count} groups", known.name);
             }
             for rows in [2, 3, 4, 5, 8, 9, 11, 12, 13, 21, PANEL_ROWS] {
                 for group_count in [1, 2] {
                     let panel = case.run(0, rows, group_count);
                     for (row, (found, alone)) in panel.iter().zip(&alone).enumerate() {
                         let same = found[..] == alone[..group_count];
-                        assert!(same, "{}, {choice:?}: row {row} of {rows}, {group_count} groups", known.name);
+                        assert!(same, "{}, {isa}: row {row} of {rows}, {group_count} groups", known.name);
                     }
                 }
             }
