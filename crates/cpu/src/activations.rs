@@ -12,7 +12,7 @@ pub(crate) struct ActivationBlock {
     pub(crate) codes: [i8; 32],
     pub(crate) sums: CodeSums,
     /// Which pairs of quads have high digits: bit `pair` for inputs `4 · pair ..` and `16 + 4 · pair ..`, four each.
-    pub(crate) outliers: u8,
+    pub(crate) outlier_pairs: u8,
     pub(crate) padding: [u8; 15],
 }
 
@@ -62,14 +62,16 @@ impl CodeSums {
     /// From the unit and the sums of the codes of the first sixteen inputs and the others.
     #[inline(always)]
     pub(crate) fn new(scale: f32, low: i32, high: i32) -> CodeSums {
-        let sum = low + high;
-        CodeSums { scale, scaled_sum: scale * sum as f32, lowered: -128 * sum, lowered_low: -128 * low }
+        // Codes of what is no number are any integers.
+        let sum = low.wrapping_add(high);
+        let lowered = |sum: i32| sum.wrapping_mul(-128);
+        CodeSums { scale, scaled_sum: scale * sum as f32, lowered: lowered(sum), lowered_low: lowered(low) }
     }
 
     /// `scale · Σ codes` of the first sixteen or the others.
     #[inline(always)]
     pub(crate) fn scaled_sum_of(&self, half: usize) -> f32 {
-        let lowered = if half == 0 { self.lowered_low } else { self.lowered - self.lowered_low };
+        let lowered = if half == 0 { self.lowered_low } else { self.lowered.wrapping_sub(self.lowered_low) };
         self.scale * -(lowered >> 7) as f32
     }
 
@@ -88,7 +90,7 @@ impl CodeSums {
     /// `-bias · Σ codes[16..]`.
     #[inline(always)]
     pub(crate) fn lowered_high(&self, bias: i32) -> i32 {
-        divide(self.lowered - self.lowered_low, bias)
+        divide(self.lowered.wrapping_sub(self.lowered_low), bias)
     }
 }
 

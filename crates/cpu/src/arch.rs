@@ -40,7 +40,7 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     const BYTE_BIAS: i32;
     /// Whether products are of 16 bits, so that it pays to sum several quads before they are widened.
     const NARROW: bool;
-    /// Most rows of activations in a tile of codes with one group of sixteen weight rows.
+    /// Rows of activations in a tile with one group of sixteen weight rows that serves many.
     const TILE_ROWS: usize;
     /// Groups of sixteen weight rows in a tile: two where there are registers for four rows with both.
     const TILE_GROUPS: usize;

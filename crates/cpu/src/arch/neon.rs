@@ -227,8 +227,8 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     type Products = Four<int32x4_t>;
 
     const BYTE_BIAS: i32 = D::BYTE_BIAS;
-    // Two rows by sixteen: 16 registers of integer sums, 8 of weights and 8 of f32 sums are all thirty-two.
     const NARROW: bool = false;
+    // Two rows by sixteen: 16 registers of integer sums, 8 of weights and 8 of f32 sums would be all thirty-two.
     const TILE_ROWS: usize = 2;
     const TILE_GROUPS: usize = 1;
 

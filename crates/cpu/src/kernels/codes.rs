@@ -25,7 +25,7 @@ pub(crate) unsafe trait Codes {
     const RECORDS: usize;
     /// Subtracted from each code.
     const BIAS: i32;
-    /// No code is above it.
+    /// No code is above it, but for [`Codes::BYTES`].
     const LARGEST: i32 = 127;
     /// Codes use all eight bits, stored with [`Isa::BYTE_BIAS`] in mind.
     const BYTES: bool = false;

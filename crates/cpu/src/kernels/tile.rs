@@ -378,7 +378,7 @@ unsafe fn add_minimums<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>
     rows: &[*const ActivationBlock; ROWS],
     sums: &mut [[I::F32; GROUPS]; ROWS],
 ) {
-    for half in 0..if C::HALVES { 2 } else { 1 } {
+    for half in 0..halves::<C>() {
         let mut minimums = [isa.splat(0.0); GROUPS];
         for group in 0..GROUPS {
             minimums[group] = C::minimum(isa, headers[group], records[group], half);
@@ -424,10 +424,7 @@ unsafe fn quad_pair<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize, co
     low: &mut [[I::I32; GROUPS]; ROWS],
     high: &mut [[I::I32; GROUPS]; ROWS],
 ) {
-    let mut weights = [C::quads::<I, PAIR>(isa, records[0]); GROUPS];
-    for group in 1..GROUPS {
-        weights[group] = C::quads::<I, PAIR>(isa, records[group]);
-    }
+    let weights = quads_of::<I, C, GROUPS, PAIR>(isa, records);
     for row in 0..ROWS {
         let quads = (*rows[row]).codes.as_ptr().cast::<i32>();
         let a = quads.add(PAIR).read_unaligned();
@@ -444,6 +441,31 @@ unsafe fn quad_pair<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize, co
             }
         }
     }
+}
+
+/// Quads `PAIR` and `PAIR + 4` of every group.
+#[inline(always)]
+unsafe fn quads_of<I: Isa, C: Codes, const GROUPS: usize, const PAIR: usize>(
+    isa: I,
+    records: &[*const u8; GROUPS],
+) -> [[I::U8; 2]; GROUPS] {
+    let mut weights = [C::quads::<I, PAIR>(isa, records[0]); GROUPS];
+    for group in 1..GROUPS {
+        weights[group] = C::quads::<I, PAIR>(isa, records[group]);
+    }
+    weights
+}
+
+/// Where the header and the record of a block of a group are.
+#[inline(always)]
+fn place<C: Codes>(group: *const u8, block: usize) -> (*const u8, *const u8) {
+    let header = group.wrapping_add(block / C::RECORDS * (C::HEADER + C::RECORDS * C::RECORD));
+    (header, header.wrapping_add(C::HEADER + block % C::RECORDS * C::RECORD))
+}
+
+/// Parts of a record that have a scale of their own.
+const fn halves<C: Codes>() -> usize {
+    if C::HALVES { 2 } else { 1 }
 }
 
 #[inline(always)]

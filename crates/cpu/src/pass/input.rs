@@ -17,7 +17,7 @@ pub(super) struct Input {
     plain_width: usize,
     codes: Shared<ActivationBlock>,
     codes_width: usize,
-    /// Each panel's list begins with those that its first row could have.
+    /// A panel's list begins where that of its first row alone would.
     outliers: Shared<Outliers>,
     outliers_width: usize,
     pub(super) rows: usize,

@@ -31,6 +31,19 @@ pub(super) const fn biased(levels: [i8; 16], bias: u8) -> [u8; 16] {
     bytes
 }
 
+/// The largest of biased levels.
+pub(super) const fn largest(levels: &[u8; 16]) -> i32 {
+    let mut largest = 0;
+    let mut code = 0;
+    while code < 16 {
+        if levels[code] > largest {
+            largest = levels[code];
+        }
+        code += 1;
+    }
+    largest as i32
+}
+
 /// Magnitudes, then the same with the other sign.
 pub(super) const fn signed<const COUNT: usize>(magnitudes: [i8; COUNT]) -> [i8; 16] {
     let mut levels = [0; 16];
@@ -113,6 +126,7 @@ unsafe impl<T: Table> Codes for Scaled<T> {
     const RECORD: usize = 272;
     const RECORDS: usize = 8;
     const BIAS: i32 = T::BIAS;
+    const LARGEST: i32 = largest(&T::LEVELS);
     const BYTES: bool = T::BYTES;
 
     #[inline(always)]
@@ -132,7 +146,7 @@ unsafe impl Codes for MXFP4 {
     const RECORD: usize = 272;
     const RECORDS: usize = 1;
     const BIAS: i32 = E2m1Table::BIAS;
-    const LARGEST: i32 = 31;
+    const LARGEST: i32 = largest(&E2m1Table::LEVELS);
 
     /// `2^(exponent - 128)`, in two factors of half the exponent, as the least are no normal numbers.
     #[inline(always)]
@@ -154,7 +168,7 @@ unsafe impl Codes for NVFP4 {
     const RECORD: usize = 320;
     const RECORDS: usize = 2;
     const BIAS: i32 = E2m1Table::BIAS;
-    const LARGEST: i32 = 31;
+    const LARGEST: i32 = largest(&E2m1Table::LEVELS);
     const HALVES: bool = true;
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use tensor::format::TWO_BIT_LEVELS;
 
-use super::levels::{Table, biased};
+use super::levels::{Table, biased, largest};
 use super::{Codes, mask};
 use crate::arch::Isa;
 
@@ -125,6 +125,7 @@ unsafe impl<T: Table> Codes for Words<T> {
     const RECORD: usize = 208;
     const RECORDS: usize = 8;
     const BIAS: i32 = T::BIAS;
+    const LARGEST: i32 = largest(&T::LEVELS);
     const HALVES: bool = true;
 
     #[inline(always)]

@@ -14,7 +14,7 @@
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of TileArgs")]
 
-use super::{OfCodes, Product, TileArgs, TileOutput, codes_by_row, prefetch_record, prefetch_results};
+use super::{OfCodes, Product, TileArgs, TileOutput, codes_by_row, halves, place, prefetch_record, prefetch_results};
 use crate::activations::{ActivationBlock, PANEL_ROWS};
 use crate::arch::byte_matrix::ByteMatrix;
 use crate::kernels::codes::Codes;
@@ -51,19 +51,22 @@ pub(crate) unsafe fn codes_by_matrix<I: ByteMatrix, C: Codes>(isa: I, args: &Til
     let rows: [*const ActivationBlock; PANEL_ROWS] = std::array::from_fn(|row| args.row(row));
     let none = [[isa.splat(0.0); 2]; 2];
     let mut unpacked = [Unpacked { weights: [[isa.splat_bytes(0); 2]; 4], scales: none, minimums: none }; 2];
-    let unpacked = &mut unpacked[..args.group_count];
     out[..args.row_count.next_multiple_of(4)].fill([[0.0; GROUP_ROWS]; 2]);
-    for block in 0..args.columns / 32 {
-        for (group, unpacked) in unpacked.iter_mut().enumerate() {
-            let header = args.groups[group].add(block / C::RECORDS * (C::HEADER + C::RECORDS * C::RECORD));
-            let record = header.add(C::HEADER + block % C::RECORDS * C::RECORD);
-            if args.streams {
-                prefetch_record::<I, C>(isa, record);
+    // One stream of memory at a time, as in `super::tile`.
+    let together = if args.streams { 1 } else { args.group_count };
+    for first in (0..args.group_count).step_by(together) {
+        let unpacked = &mut unpacked[first..first + together];
+        for block in 0..args.columns / 32 {
+            for (group, unpacked) in (first..).zip(unpacked.iter_mut()) {
+                let (header, record) = place::<C>(args.groups[group], block);
+                if args.streams {
+                    prefetch_record::<I, C>(isa, record);
+                }
+                unpack::<I, C>(isa, header, record, unpacked);
             }
-            unpack::<I, C>(isa, header, record, unpacked);
-        }
-        for row in (0..args.row_count).step_by(4) {
-            add_record::<I, C>(isa, unpacked, &rows[row..], block, &mut out[row..]);
+            for row in (0..args.row_count).step_by(4) {
+                add_record::<I, C>(isa, (first, unpacked), &rows[row..], block, &mut out[row..]);
+            }
         }
     }
     for pair in out[..args.row_count.next_multiple_of(2)].as_chunks_mut::<2>().0 {
@@ -92,22 +95,17 @@ unsafe fn unpack<I: ByteMatrix, C: Codes>(isa: I, header: *const u8, record: *co
     }
 }
 
-/// Parts of a record with scales of their own.
-const fn halves<C: Codes>() -> usize {
-    if C::HALVES { 2 } else { 1 }
-}
-
 /// Adds one record's product with four rows to their sums, which are tangled up by pairs of rows.
 #[inline(always)]
 unsafe fn add_record<I: ByteMatrix, C: Codes>(
     isa: I,
-    groups: &[Unpacked<I>],
+    (first, groups): (usize, &[Unpacked<I>]),
     rows: &[*const ActivationBlock],
     block: usize,
     out: &mut [[[f32; GROUP_ROWS]; 2]],
 ) {
     let pairs = [[&*rows[0].add(block), &*rows[1].add(block)], [&*rows[2].add(block), &*rows[3].add(block)]];
-    for (group, unpacked) in groups.iter().enumerate() {
+    for (group, unpacked) in (first..).zip(groups) {
         add_half::<I, C, 0>(isa, unpacked, &pairs, group, out);
         if C::HALVES {
             add_half::<I, C, 1>(isa, unpacked, &pairs, group, out);

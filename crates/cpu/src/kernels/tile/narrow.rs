@@ -8,6 +8,7 @@
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
+use super::quads_of;
 use crate::activations::ActivationBlock;
 use crate::arch::Isa;
 use crate::kernels::codes::Codes;
@@ -58,10 +59,7 @@ impl<I: Isa, const ROWS: usize, const GROUPS: usize> Sums<I, ROWS, GROUPS> {
         rows: &[*const ActivationBlock; ROWS],
         split: bool,
     ) {
-        let mut weights = [C::quads::<I, PAIR>(isa, records[0]); GROUPS];
-        for group in 1..GROUPS {
-            weights[group] = C::quads::<I, PAIR>(isa, records[group]);
-        }
+        let weights = quads_of::<I, C, GROUPS, PAIR>(isa, records);
         for row in 0..ROWS {
             let quads = (*rows[row]).codes.as_ptr().cast::<i32>();
             let a = quads.add(PAIR).read_unaligned();

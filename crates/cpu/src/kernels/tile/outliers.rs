@@ -4,7 +4,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::{TileArgs, TileOutput, dot};
+use super::{TileArgs, TileOutput, dot, halves, place, quads_of};
 use crate::activations::{Outliers, PANEL_ROWS};
 use crate::arch::Isa;
 use crate::kernels::codes::Codes;
@@ -29,8 +29,7 @@ pub(super) unsafe fn add_panel<I: Isa, C: Codes, const GROUPS: usize>(isa: I, ar
         let mut found = [isa.splat(0.0); GROUPS];
         let so_far = sums.add(row * GROUPS);
         for group in 0..GROUPS {
-            headers[group] = args.groups[group].add(block / C::RECORDS * (C::HEADER + C::RECORDS * C::RECORD));
-            records[group] = headers[group].add(C::HEADER + block % C::RECORDS * C::RECORD);
+            (headers[group], records[group]) = place::<C>(args.groups[group], block);
             // A choice of addresses: whether a row has begun is no branch that could be foretold.
             let from = if outliers.begins == 1 { &raw const zero } else { so_far.add(group) };
             found[group] = isa.load(from.cast());
@@ -88,22 +87,10 @@ pub(super) unsafe fn add_outliers<I: Isa, C: Codes, const GROUPS: usize>(
             sums[group] = isa.fma(isa.to_f32(low), isa.mul(scale, step), sums[group]);
         }
         if C::MINIMUM {
-            for half in 0..if C::HALVES { 2 } else { 1 } {
+            for half in 0..halves::<C>() {
                 let scaled_sum = isa.splat(if C::HALVES { codes.scaled_sum_of(half) } else { codes.scaled_sum });
                 sums[group] = isa.fma(C::minimum(isa, header, record, half), scaled_sum, sums[group]);
             }
         }
     }
-}
-
-#[inline(always)]
-unsafe fn quads_of<I: Isa, C: Codes, const GROUPS: usize, const PAIR: usize>(
-    isa: I,
-    records: &[*const u8; GROUPS],
-) -> [[I::U8; 2]; GROUPS] {
-    let mut weights = [C::quads::<I, PAIR>(isa, records[0]); GROUPS];
-    for group in 1..GROUPS {
-        weights[group] = C::quads::<I, PAIR>(isa, records[group]);
-    }
-    weights
 }
