@@ -32,14 +32,12 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     type I32: Copy;
     /// Sixty-four bytes.
     type U8: Copy;
-    /// Sums of products of bytes, four for each of sixteen lanes, as wide as they are made.
-    type Products: Copy;
 
     /// What [`Isa::dot_biased`] expects its accumulator to have been lowered by, for each unit of activation sum:
     /// 128 where bytes enter as unsigned, 0 where they are made signed first.
     const BYTE_BIAS: i32;
-    /// Whether products are of 16 bits, so that it pays to sum several quads before they are widened.
-    const NARROW: bool;
+    /// Whether products of bytes have 16 bits, so that it pays to sum several quads before they are widened.
+    const NARROW: bool = false;
     /// Rows of activations in a tile with one group of sixteen weight rows that serves many.
     const TILE_ROWS: usize;
     /// Groups of sixteen weight rows in a tile: two where there are registers for four rows with both.
@@ -104,19 +102,20 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     unsafe fn dot_biased(self, acc: Self::I32, weights: Self::U8, quad: i32) -> Self::I32;
     /// As [`Isa::dot`] the other way round: the vector has signed bytes, the quad unsigned ones of at most 127.
     unsafe fn dot_signed(self, acc: Self::I32, codes: Self::U8, quad: i32) -> Self::I32;
-    unsafe fn no_products(self) -> Self::Products;
-    /// As [`Isa::dot`], not widened: `254 · Σ` of the largest weight of each call must stay below 2^15.
-    unsafe fn add_products(self, sum: Self::Products, weights: Self::U8, quad: i32) -> Self::Products;
-    /// Adds the four products of each lane to it.
-    unsafe fn widen(self, acc: Self::I32, sum: Self::Products) -> Self::I32;
+    /// As [`Isa::dot`], but where products are [`NARROW`](Isa::NARROW), a lane keeps two sums of 16 bits: `254 · Σ` of the
+    /// largest weight of each call must stay below 2^15.
+    #[inline(always)]
+    unsafe fn add_products(self, sum: Self::I32, weights: Self::U8, quad: i32) -> Self::I32 {
+        self.dot(sum, weights, quad)
+    }
+    /// Adds what [`Isa::add_products`] came to.
+    #[inline(always)]
+    unsafe fn widen(self, acc: Self::I32, sum: Self::I32) -> Self::I32 {
+        self.add_i32(acc, sum)
+    }
     /// The same sum, computed here: where registers are few, compilers that put sums off run out of them.
     #[inline(always)]
     unsafe fn settled(self, sum: Self::I32) -> Self::I32 {
-        sum
-    }
-    /// As [`Isa::settled`].
-    #[inline(always)]
-    unsafe fn settled_products(self, sum: Self::Products) -> Self::Products {
         sum
     }
     /// Hints that the line at `from` is wanted soon.

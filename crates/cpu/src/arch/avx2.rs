@@ -13,16 +13,22 @@ use super::Isa;
 pub(crate) unsafe trait ByteDot: Copy + Send + Sync + 'static {
     const BYTE_BIAS: i32;
     /// As in [`Isa`].
-    const NARROW: bool;
+    const NARROW: bool = false;
 
     /// Unsigned bytes times signed ones, at most 127 and 128 or the other way round.
     unsafe fn dot(acc: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i;
     /// `weights` are value + 128; `acc` has been lowered for [`ByteDot::BYTE_BIAS`].
     unsafe fn dot_biased(acc: __m256i, weights: __m256i, signed: __m256i) -> __m256i;
-    /// Adds products of bytes as they are made.
-    unsafe fn add_products(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i;
-    /// Adds what `add_products` came to.
-    unsafe fn widen(acc: __m256i, sum: __m256i) -> __m256i;
+    /// As in [`Isa`].
+    #[inline(always)]
+    unsafe fn add_products(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+        Self::dot(sum, unsigned, signed)
+    }
+    /// As in [`Isa`].
+    #[inline(always)]
+    unsafe fn widen(acc: __m256i, sum: __m256i) -> __m256i {
+        _mm256_add_epi32(acc, sum)
+    }
 }
 
 /// `vpdpbusd` of AVX-VNNI, which takes biased bytes as they are: Intel's Alder Lake, Zen 5 and later.
@@ -68,7 +74,6 @@ impl<D> Lanes<D> {
 // SAFETY: one instruction of the feature that `detect` has checked.
 unsafe impl ByteDot for Vnni {
     const BYTE_BIAS: i32 = 128;
-    const NARROW: bool = false;
 
     #[inline(always)]
     unsafe fn dot(acc: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
@@ -77,14 +82,6 @@ unsafe impl ByteDot for Vnni {
     #[inline(always)]
     unsafe fn dot_biased(acc: __m256i, weights: __m256i, signed: __m256i) -> __m256i {
         _mm256_dpbusd_avx_epi32(acc, weights, signed)
-    }
-    #[inline(always)]
-    unsafe fn add_products(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
-        Self::dot(sum, unsigned, signed)
-    }
-    #[inline(always)]
-    unsafe fn widen(acc: __m256i, sum: __m256i) -> __m256i {
-        _mm256_add_epi32(acc, sum)
     }
 }
 
@@ -160,7 +157,6 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     type F32 = Pair<__m256>;
     type I32 = Pair<__m256i>;
     type U8 = Pair<__m256i>;
-    type Products = Pair<__m256i>;
 
     const BYTE_BIAS: i32 = D::BYTE_BIAS;
     const NARROW: bool = D::NARROW;
@@ -357,10 +353,6 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         [D::dot(acc[0], unsigned, codes[0]), D::dot(acc[1], unsigned, codes[1])]
     }
     #[inline(always)]
-    unsafe fn no_products(self) -> Pair<__m256i> {
-        [_mm256_setzero_si256(); 2]
-    }
-    #[inline(always)]
     unsafe fn add_products(self, sum: Pair<__m256i>, weights: Pair<__m256i>, quad: i32) -> Pair<__m256i> {
         let signed = _mm256_set1_epi32(quad);
         [D::add_products(sum[0], weights[0], signed), D::add_products(sum[1], weights[1], signed)]
@@ -372,10 +364,6 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     #[inline(always)]
     unsafe fn settled(self, sum: Pair<__m256i>) -> Pair<__m256i> {
         both!(half of sum => settled(half))
-    }
-    #[inline(always)]
-    unsafe fn settled_products(self, sum: Pair<__m256i>) -> Pair<__m256i> {
-        self.settled(sum)
     }
     #[inline(always)]
     unsafe fn prefetch(self, from: *const u8) {

@@ -13,16 +13,22 @@ use super::Isa;
 pub(crate) unsafe trait ByteDot: Copy + Send + Sync + 'static {
     const BYTE_BIAS: i32;
     /// As in [`Isa`].
-    const NARROW: bool;
+    const NARROW: bool = false;
 
     /// Unsigned bytes times signed ones, at most 127 and 128 or the other way round.
     unsafe fn dot(acc: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i;
     /// `weights` are value + 128; `acc` has been lowered for [`ByteDot::BYTE_BIAS`].
     unsafe fn dot_biased(acc: __m512i, weights: __m512i, signed: __m512i) -> __m512i;
-    /// Adds products of bytes as they are made.
-    unsafe fn add_products(sum: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i;
-    /// Adds what `add_products` came to.
-    unsafe fn widen(acc: __m512i, sum: __m512i) -> __m512i;
+    /// As in [`Isa`].
+    #[inline(always)]
+    unsafe fn add_products(sum: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
+        Self::dot(sum, unsigned, signed)
+    }
+    /// As in [`Isa`].
+    #[inline(always)]
+    unsafe fn widen(acc: __m512i, sum: __m512i) -> __m512i {
+        _mm512_add_epi32(acc, sum)
+    }
 }
 
 /// `vpdpbusd` of AVX-512 VNNI, which takes biased bytes as they are: Ice Lake, Zen 4 and later.
@@ -74,7 +80,6 @@ impl<D> Lanes<D> {
 // SAFETY: one instruction of the feature that `detect` has checked.
 unsafe impl ByteDot for Vnni {
     const BYTE_BIAS: i32 = 128;
-    const NARROW: bool = false;
 
     #[inline(always)]
     unsafe fn dot(acc: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
@@ -83,14 +88,6 @@ unsafe impl ByteDot for Vnni {
     #[inline(always)]
     unsafe fn dot_biased(acc: __m512i, weights: __m512i, signed: __m512i) -> __m512i {
         _mm512_dpbusd_epi32(acc, weights, signed)
-    }
-    #[inline(always)]
-    unsafe fn add_products(sum: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
-        Self::dot(sum, unsigned, signed)
-    }
-    #[inline(always)]
-    unsafe fn widen(acc: __m512i, sum: __m512i) -> __m512i {
-        _mm512_add_epi32(acc, sum)
     }
 }
 
@@ -136,7 +133,6 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     type F32 = __m512;
     type I32 = __m512i;
     type U8 = __m512i;
-    type Products = __m512i;
 
     const BYTE_BIAS: i32 = D::BYTE_BIAS;
     const NARROW: bool = D::NARROW;
@@ -306,10 +302,6 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         D::dot(acc, _mm512_set1_epi32(quad), codes)
     }
     #[inline(always)]
-    unsafe fn no_products(self) -> __m512i {
-        _mm512_setzero_si512()
-    }
-    #[inline(always)]
     unsafe fn add_products(self, sum: __m512i, weights: __m512i, quad: i32) -> __m512i {
         D::add_products(sum, weights, _mm512_set1_epi32(quad))
     }
@@ -319,10 +311,6 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     }
     #[inline(always)]
     unsafe fn settled(self, sum: __m512i) -> __m512i {
-        settled(sum)
-    }
-    #[inline(always)]
-    unsafe fn settled_products(self, sum: __m512i) -> __m512i {
         settled(sum)
     }
     #[inline(always)]

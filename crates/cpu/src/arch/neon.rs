@@ -224,10 +224,8 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     type F32 = Four<float32x4_t>;
     type I32 = Four<int32x4_t>;
     type U8 = Four<uint8x16_t>;
-    type Products = Four<int32x4_t>;
 
     const BYTE_BIAS: i32 = D::BYTE_BIAS;
-    const NARROW: bool = false;
     // Two rows by sixteen: 16 registers of integer sums, 8 of weights and 8 of f32 sums would be all thirty-two.
     const TILE_ROWS: usize = 2;
     const TILE_GROUPS: usize = 1;
@@ -432,18 +430,6 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     unsafe fn dot_signed(self, acc: Four<int32x4_t>, codes: Four<uint8x16_t>, quad: i32) -> Four<int32x4_t> {
         let quads = vreinterpretq_u8_s32(vdupq_n_s32(quad));
         each(acc, codes, |sum, part| D::dot_signed(sum, vreinterpretq_s8_u8(part), quads))
-    }
-    #[inline(always)]
-    unsafe fn no_products(self) -> Four<int32x4_t> {
-        self.splat_i32(0)
-    }
-    #[inline(always)]
-    unsafe fn add_products(self, sum: Four<int32x4_t>, weights: Self::U8, quad: i32) -> Four<int32x4_t> {
-        self.dot(sum, weights, quad)
-    }
-    #[inline(always)]
-    unsafe fn widen(self, acc: Four<int32x4_t>, sum: Four<int32x4_t>) -> Four<int32x4_t> {
-        self.add_i32(acc, sum)
     }
     #[inline(always)]
     unsafe fn prefetch(self, from: *const u8) {

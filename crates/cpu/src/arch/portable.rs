@@ -47,10 +47,8 @@ unsafe impl Isa for Portable {
     type F32 = [f32; 16];
     type I32 = [i32; 16];
     type U8 = [u8; 64];
-    type Products = [i32; 16];
 
     const BYTE_BIAS: i32 = 0;
-    const NARROW: bool = false;
     const TILE_ROWS: usize = 2;
     const TILE_GROUPS: usize = 1;
 
@@ -212,18 +210,6 @@ unsafe impl Isa for Portable {
             }
         }
         acc
-    }
-    #[inline(always)]
-    unsafe fn no_products(self) -> [i32; 16] {
-        [0; 16]
-    }
-    #[inline(always)]
-    unsafe fn add_products(self, sum: [i32; 16], weights: [u8; 64], quad: i32) -> [i32; 16] {
-        self.dot(sum, weights, quad)
-    }
-    #[inline(always)]
-    unsafe fn widen(self, acc: [i32; 16], sum: [i32; 16]) -> [i32; 16] {
-        self.add_i32(acc, sum)
     }
     #[inline(always)]
     unsafe fn prefetch(self, _from: *const u8) {}

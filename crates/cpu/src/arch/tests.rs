@@ -160,7 +160,7 @@ unsafe fn byte_operations<I: Isa>(isa: I, input: &Input, acc: I::I32, results: &
     let lowered = isa.add_i32(acc, isa.splat_i32(-I::BYTE_BIAS * sum));
     let quad = i32::from_le_bytes(input.quad.map(i8::cast_unsigned));
     let six_bits = isa.load_bytes(input.bytes.map(|byte| byte & 63).as_ptr());
-    let once = isa.settled_products(isa.add_products(isa.no_products(), six_bits, quad));
+    let once = isa.settled(isa.add_products(isa.splat_i32(0), six_bits, quad));
     let twice = isa.add_products(once, six_bits, quad);
     results.extend([
         ("add_products", stored_i32(isa, isa.settled(isa.widen(acc, twice)))),

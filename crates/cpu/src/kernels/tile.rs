@@ -134,11 +134,11 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
         let mut row = 0;
         while row < args.row_count {
             row += match args.row_count - row {
-                1 => two_groups::<I, P, 1>(isa, args, row, out),
-                2 | 3 => two_groups::<I, P, 2>(isa, args, row, out),
-                8.. if const { P::HEIGHT == 12 } => two_groups::<I, P, 12>(isa, args, row, out),
+                1 => together::<I, P, 1, 2>(isa, args, (row, 0), out),
+                2 | 3 => together::<I, P, 2, 2>(isa, args, (row, 0), out),
+                8.. if const { P::HEIGHT == 12 } => together::<I, P, 12, 2>(isa, args, (row, 0), out),
                 8.. if const { P::HEIGHT == 8 } => one_by_one::<I, P, 8>(isa, args, row, out),
-                _ => two_groups::<I, P, 4>(isa, args, row, out),
+                _ => together::<I, P, 4, 2>(isa, args, (row, 0), out),
             };
         }
     } else {
@@ -146,9 +146,9 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
             let mut row = 0;
             while row < args.row_count {
                 row += match args.row_count - row {
-                    1 => one_group::<I, P, 1>(isa, args, row, group, out),
-                    3.. if const { I::TILE_ROWS == 4 } => one_group::<I, P, 4>(isa, args, row, group, out),
-                    _ => one_group::<I, P, 2>(isa, args, row, group, out),
+                    1 => together::<I, P, 1, 1>(isa, args, (row, group), out),
+                    3.. if const { I::TILE_ROWS == 4 } => together::<I, P, 4, 1>(isa, args, (row, group), out),
+                    _ => together::<I, P, 2, 1>(isa, args, (row, group), out),
                 };
             }
         }
@@ -181,30 +181,17 @@ pub(crate) unsafe fn codes_by_row<I: Isa, C: Codes>(isa: I, args: &TileArgs, out
 
 /// Returns how many rows are done.
 #[inline(always)]
-unsafe fn two_groups<I: Isa, P: Product, const ROWS: usize>(
+unsafe fn together<I: Isa, P: Product, const ROWS: usize, const GROUPS: usize>(
     isa: I,
     args: &TileArgs,
-    row: usize,
+    (row, group): (usize, usize),
     out: &mut TileOutput,
 ) -> usize {
-    P::tile::<I, ROWS, 2, false>(isa, args, row, 0, out);
+    P::tile::<I, ROWS, GROUPS, false>(isa, args, row, group, out);
     ROWS.min(args.row_count - row)
 }
 
-/// As `two_groups`, with one.
-#[inline(always)]
-unsafe fn one_group<I: Isa, P: Product, const ROWS: usize>(
-    isa: I,
-    args: &TileArgs,
-    row: usize,
-    group: usize,
-    out: &mut TileOutput,
-) -> usize {
-    P::tile::<I, ROWS, 1, false>(isa, args, row, group, out);
-    ROWS.min(args.row_count - row)
-}
-
-/// As `two_groups`, one group after the other.
+/// As `together` for two groups, one after the other.
 #[inline(always)]
 unsafe fn one_by_one<I: Isa, P: Product, const ROWS: usize>(
     isa: I,

@@ -28,7 +28,7 @@ pub(super) unsafe fn add_quads<I: Isa, C: Codes, const ROWS: usize, const GROUPS
     low: &mut [[I::I32; GROUPS]; ROWS],
     high: &mut [[I::I32; GROUPS]; ROWS],
 ) {
-    let mut sums = Sums { first: [[isa.no_products(); GROUPS]; ROWS], second: [[isa.no_products(); GROUPS]; ROWS] };
+    let mut sums = Sums { first: [[isa.splat_i32(0); GROUPS]; ROWS], second: [[isa.splat_i32(0); GROUPS]; ROWS] };
     sums.add_pair::<C, 0>(isa, records, rows, split);
     sums.widen_after::<C, 0>(isa, split, low, high);
     compiler_fence(Ordering::SeqCst);
@@ -45,8 +45,8 @@ pub(super) unsafe fn add_quads<I: Isa, C: Codes, const ROWS: usize, const GROUPS
 
 /// Products that are not widened yet: of the first half of the inputs, or all of them, and of the second half.
 struct Sums<I: Isa, const ROWS: usize, const GROUPS: usize> {
-    first: [[I::Products; GROUPS]; ROWS],
-    second: [[I::Products; GROUPS]; ROWS],
+    first: [[I::I32; GROUPS]; ROWS],
+    second: [[I::I32; GROUPS]; ROWS],
 }
 
 impl<I: Isa, const ROWS: usize, const GROUPS: usize> Sums<I, ROWS, GROUPS> {
@@ -70,7 +70,7 @@ impl<I: Isa, const ROWS: usize, const GROUPS: usize> Sums<I, ROWS, GROUPS> {
                 let sum = if split { &mut self.second[row][group] } else { sum };
                 *sum = isa.add_products(*sum, weights[group][1], b);
                 if const { ROWS > 2 } {
-                    *sum = isa.settled_products(*sum);
+                    *sum = isa.settled(*sum);
                 }
             }
         }
@@ -93,10 +93,10 @@ impl<I: Isa, const ROWS: usize, const GROUPS: usize> Sums<I, ROWS, GROUPS> {
         for row in 0..ROWS {
             for group in 0..GROUPS {
                 low[row][group] = isa.widen(low[row][group], self.first[row][group]);
-                self.first[row][group] = isa.no_products();
+                self.first[row][group] = isa.splat_i32(0);
                 if split {
                     high[row][group] = isa.widen(high[row][group], self.second[row][group]);
-                    self.second[row][group] = isa.no_products();
+                    self.second[row][group] = isa.splat_i32(0);
                 }
             }
         }
