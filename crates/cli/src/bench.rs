@@ -266,7 +266,7 @@ impl Report {
         text += &format!("\nkeys and values of a position take {kv:.1} kB in {format}");
         if let Some(rate) = self.decode_gb_s() {
             let share = 100.0 * rate / self.read_gb_s;
-            let cached = if share > 100.0 { ": the weights fit the caches" } else { "" };
+            let cached = if share > 100.0 { ": caches keep some of the weights" } else { "" };
             text += &format!("\ndecoding reads {rate:.1} GB/s, {share:.0} % of that{cached}");
         }
         for (what, ledger) in [("decode", &self.decode_ledger), ("prefill", &self.prefill_ledger)] {

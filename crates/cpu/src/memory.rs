@@ -82,6 +82,14 @@ impl Region {
         assert!(align_of::<T>() <= 64, "regions are aligned to 64 bytes");
         Shared { start: self.start.as_ptr().cast(), len: self.len / size_of::<T>() }
     }
+
+    /// All bytes as `T`s, for an owner that shares them with nobody.
+    pub(crate) fn elements_mut<T: bytemuck::Pod>(&mut self) -> &mut [T] {
+        let elements = self.shared();
+        // SAFETY: in bounds, and the region stays borrowed; who reads or writes through an older view promises that nobody
+        // else does.
+        unsafe { elements.slice_mut(0, elements.len) }
+    }
 }
 
 impl Drop for Region {
