@@ -38,6 +38,8 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     const BYTE_BIAS: i32;
     /// Whether products of bytes have 16 bits, so that it pays to sum several quads before they are widened.
     const NARROW: bool = false;
+    /// Whether it pays to write codes of all layouts out as bytes when many rows are multiplied with them.
+    const TAKES_BYTES: bool = false;
     /// Rows of activations in a tile with one group of sixteen weight rows that serves many.
     const TILE_ROWS: usize;
     /// Groups of sixteen weight rows in a tile: two where there are registers for four rows with both.

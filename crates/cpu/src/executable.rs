@@ -85,7 +85,7 @@ pub(crate) struct Executable {
     /// Before the arena, which it writes to.
     landing: Landing,
     arena: Region,
-    /// For each thread, room for two spans of groups that are packed or widened as they are used.
+    /// For each thread, room for two spans of groups that are packed or written out as they are used.
     staging: Region,
     /// Bytes of one of them.
     staging_bytes: usize,
@@ -112,13 +112,15 @@ impl Executable {
                 weight.arena_at = arena_end;
                 arena_end += resident_bytes(spec).unwrap_or(0).next_multiple_of(64);
                 if let Some(layout) = Layout::of(spec.format) {
-                    staged = staged.max(staging_bytes(layout.group_bytes(spec.columns)));
-                    if (kernels.widen)(layout).is_some() {
-                        staged = staged.max(staging_bytes(Layout::F32.group_bytes(spec.columns)));
+                    let packed = layout.group_bytes(spec.columns);
+                    staged = staged.max(staging_bytes(packed, packed));
+                    if let Some(wide) = (kernels.products)(layout).wide {
+                        staged = staged.max(staging_bytes(wide.column_bytes * spec.columns, packed));
                     }
                 }
             }
         }
+        let staged = staged.next_multiple_of(64);
         let scratch = Scratch::new(&program, bucket, threads, ropes.len() * rope_pairs)?;
         Ok(Executable {
             repack,
@@ -188,9 +190,8 @@ impl Executable {
                 }
             };
             let layout = Layout::of(spec.format).unwrap_or(Layout::F32);
-            let tile = (self.kernels.tile)(layout);
-            let wide = (self.kernels.widen)(layout).map(|widen| (widen, (self.kernels.tile)(Layout::F32)));
-            let matrix = Matrix { storage, rows: spec.rows, columns: spec.columns, tile, wide };
+            let products = (self.kernels.products)(layout);
+            let matrix = Matrix { storage, rows: spec.rows, columns: spec.columns, products };
             weight.matrix = Some(matrix);
         }
         if weight.is_table {
@@ -204,7 +205,7 @@ impl Executable {
         self.landing.settle()
     }
 
-    /// Room for groups that are packed or widened as they are used, and the bytes of one span: (threads, 2, bytes).
+    /// Room for groups that are packed or written out as they are used, and the bytes of one span: (threads, 2, bytes).
     pub(crate) fn staging(&self) -> (Shared<u8>, usize) {
         (self.staging.shared(), self.staging_bytes)
     }

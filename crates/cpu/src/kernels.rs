@@ -19,7 +19,6 @@ use crate::kernels::decode::DecodeFn;
 use crate::kernels::pack::PackFn;
 use crate::kernels::quantize::PanelArgs;
 use crate::kernels::tile::TileFn;
-use crate::kernels::vector::WidenFn;
 use crate::layout::Layout;
 use crate::pages::PageFormat;
 
@@ -30,8 +29,8 @@ use crate::pages::PageFormat;
 /// pointers cover the lengths given.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
-    /// Tile kernel for a layout.
-    pub(crate) tile: fn(Layout) -> TileFn,
+    /// What multiplies with a layout.
+    pub(crate) products: fn(Layout) -> Products,
     /// One page of attention.
     pub(crate) page: fn(PageFormat) -> PageFn,
     /// A query as codes: the query, its width, the scale of the scores, output.
@@ -46,12 +45,30 @@ pub(crate) struct Kernels {
     pub(crate) gate: fn(Activation) -> unsafe fn(*mut f32, *const f32),
     /// f32 to f16: input, count, output.
     pub(crate) to_f16: unsafe fn(*const f32, usize, *mut u16),
-    /// Halves to f32, for the layouts that have them.
-    pub(crate) widen: fn(Layout) -> Option<WidenFn>,
     /// Decoding of the file's blocks, for the formats that have it.
     pub(crate) decode: fn(Format) -> Option<DecodeFn>,
     /// Repacking of sixteen rows, for the layouts that have it, and the bytes of a row that it takes at once.
     pub(crate) pack: fn(Layout) -> Option<(PackFn, usize)>,
+}
+
+/// What multiplies with a layout.
+#[derive(Clone, Copy)]
+pub(crate) struct Products {
+    pub(crate) tile: TileFn,
+    /// Where it pays.
+    pub(crate) wide: Option<Wide>,
+}
+
+/// Weights written out for many rows, group by group: the same numbers, with less to do for each tile.
+#[derive(Clone, Copy)]
+pub(crate) struct Wide {
+    /// From groups side by side, for so many columns in all.
+    pub(crate) write: unsafe fn(*const u8, usize, *mut u8),
+    pub(crate) tile: TileFn,
+    /// What a group takes for each column.
+    pub(crate) column_bytes: usize,
+    /// Rows from which on it pays.
+    pub(crate) rows: usize,
 }
 
 macro_rules! kernels {
@@ -63,21 +80,22 @@ macro_rules! kernels {
             use tensor::Format;
             use tensor::format::{BlockQ4_0, BlockQ4K, BlockQ6K, BlockQ8_0};
 
-            use crate::activations::ActivationBlock;
+            use crate::activations::{ActivationBlock, PANEL_ROWS};
+            use crate::arch::Isa;
             use crate::kernels::attention::coded::{self, CodedQuery};
             use crate::kernels::attention::{self, PageArgs, PageFn};
             use crate::kernels::codes::*;
             use crate::kernels::decode::{Decode, DecodeFn, decode};
             use crate::kernels::pack::{FourBytes, Pack, PackFn, TwoBytes, pack};
             use crate::kernels::quantize::{self, PanelArgs};
-            use crate::kernels::tile::{$codes, Bf16, F16, F32, TileArgs, TileFn, TileOutput, tile};
-            use crate::kernels::vector::{self, WidenFn};
-            use crate::layout::Layout;
+            use crate::kernels::tile::{$codes, Bf16, F16, F32, OfBytes, STREAM_ROWS, TileArgs, TileFn, TileOutput, tile};
+            use crate::kernels::{Products, Wide, vector};
+            use crate::layout::{GROUP_ROWS, Layout};
             use crate::pages::PageFormat;
 
             pub(super) fn table(_proof: $token) -> super::Kernels {
                 super::Kernels {
-                    tile: tile_of,
+                    products,
                     page,
                     code_query,
                     norm,
@@ -85,40 +103,67 @@ macro_rules! kernels {
                     list_outliers,
                     gate,
                     to_f16,
-                    widen,
                     decode: decoder,
                     pack: packer,
                 }
             }
 
-            fn tile_of(layout: Layout) -> TileFn {
+            fn products(layout: Layout) -> Products {
                 match layout {
-                    Layout::Q8_0 => codes::<Q8_0>,
-                    Layout::Q4_0 => codes::<Q4_0>,
-                    Layout::Q4_1 => codes::<Q4_1>,
-                    Layout::Q5_0 => codes::<Q5_0>,
-                    Layout::Q5_1 => codes::<Q5_1>,
-                    Layout::Q4K => codes::<Q4K>,
-                    Layout::Q5K => codes::<Q5K>,
-                    Layout::Q6K => codes::<Q6K>,
-                    Layout::IQ4NL => codes::<IQ4NL>,
-                    Layout::IQ4XS => codes::<IQ4XS>,
-                    Layout::MXFP4 => codes::<MXFP4>,
-                    Layout::NVFP4 => codes::<NVFP4>,
-                    Layout::IQ3S => codes::<IQ3S>,
-                    Layout::IQ3XXS => codes::<IQ3XXS>,
-                    Layout::IQ2S | Layout::IQ2XS | Layout::IQ2XXS => codes::<IQ2>,
-                    Layout::IQ1S => codes::<IQ1S>,
-                    Layout::IQ1M => codes::<IQ1M>,
-                    Layout::Q3K => codes::<Q3K>,
-                    Layout::Q2K => codes::<Q2K>,
-                    Layout::TQ1_0 | Layout::TQ2_0 => codes::<Ternary>,
-                    Layout::Q2_0 => codes::<Q2_0>,
-                    Layout::Q1_0 => codes::<Q1_0>,
-                    Layout::F32 => f32_entry,
-                    Layout::F16 => f16_entry,
-                    Layout::BF16 => bf16_entry,
+                    Layout::Q8_0 => of_codes::<Q8_0>(),
+                    Layout::Q4_0 => of_codes::<Q4_0>(),
+                    Layout::Q4_1 => of_codes::<Q4_1>(),
+                    Layout::Q5_0 => of_codes::<Q5_0>(),
+                    Layout::Q5_1 => of_codes::<Q5_1>(),
+                    Layout::Q4K => of_codes::<Q4K>(),
+                    Layout::Q5K => of_codes::<Q5K>(),
+                    Layout::Q6K => of_codes::<Q6K>(),
+                    Layout::IQ4NL => of_codes::<IQ4NL>(),
+                    Layout::IQ4XS => of_codes::<IQ4XS>(),
+                    Layout::MXFP4 => of_codes::<MXFP4>(),
+                    Layout::NVFP4 => of_codes::<NVFP4>(),
+                    Layout::IQ3S => of_codes::<IQ3S>(),
+                    Layout::IQ3XXS => of_codes::<IQ3XXS>(),
+                    Layout::IQ2S | Layout::IQ2XS | Layout::IQ2XXS => of_codes::<IQ2>(),
+                    Layout::IQ1S => of_codes::<IQ1S>(),
+                    Layout::IQ1M => of_codes::<IQ1M>(),
+                    Layout::Q3K => of_codes::<Q3K>(),
+                    Layout::Q2K => of_codes::<Q2K>(),
+                    Layout::TQ1_0 | Layout::TQ2_0 => of_codes::<Ternary>(),
+                    Layout::Q2_0 => of_codes::<Q2_0>(),
+                    Layout::Q1_0 => of_codes::<Q1_0>(),
+                    Layout::F32 => Products { tile: f32_entry, wide: None },
+                    Layout::F16 => of_halves(f16_entry, widen_f16),
+                    Layout::BF16 => of_halves(bf16_entry, widen_bf16),
                 }
+            }
+
+            fn of_codes<C: Codes>() -> Products {
+                let wide = if const { <$token as Isa>::TAKES_BYTES } {
+                    Some(match (C::HALVES, C::MINIMUM) {
+                        (false, false) => as_bytes::<C, false, false>(),
+                        (false, true) => as_bytes::<C, false, true>(),
+                        (true, false) => as_bytes::<C, true, false>(),
+                        (true, true) => as_bytes::<C, true, true>(),
+                    })
+                } else {
+                    None
+                };
+                Products { tile: codes::<C>, wide }
+            }
+
+            fn as_bytes<C: Codes, const HALVES: bool, const MINIMUM: bool>() -> Wide {
+                Wide {
+                    write: bytes::<C>,
+                    tile: bytes_entry::<HALVES, MINIMUM>,
+                    column_bytes: Bytes::<HALVES, MINIMUM>::COLUMN_BYTES,
+                    rows: STREAM_ROWS + 1,
+                }
+            }
+
+            fn of_halves(tile: TileFn, write: unsafe fn(*const u8, usize, *mut u8)) -> Products {
+                let column_bytes = Layout::F32.group_bytes(1);
+                Products { tile, wide: Some(Wide { write, tile: f32_entry, column_bytes, rows: 4 * PANEL_ROWS }) }
             }
 
             fn page(format: PageFormat) -> PageFn {
@@ -155,14 +200,6 @@ macro_rules! kernels {
                     Layout::MXFP4 => of::<MXFP4>(),
                     Layout::F16 | Layout::BF16 => of::<TwoBytes>(),
                     Layout::F32 => of::<FourBytes>(),
-                    _ => None,
-                }
-            }
-
-            fn widen(layout: Layout) -> Option<WidenFn> {
-                match layout {
-                    Layout::F16 => Some(widen_f16),
-                    Layout::BF16 => Some(widen_bf16),
                     _ => None,
                 }
             }
@@ -245,14 +282,24 @@ macro_rules! kernels {
                 unsafe { vector::gate_gelu($make, gate, up) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn widen_f16(from: *const u16, count: usize, to: *mut f32) {
+            unsafe fn bytes_entry<const HALVES: bool, const MINIMUM: bool>(args: &TileArgs, out: &mut TileOutput) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { vector::widen_f16($make, from, count, to) }
+                unsafe { tile::<_, OfBytes<HALVES, MINIMUM>>($make, args, out) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn widen_bf16(from: *const u16, count: usize, to: *mut f32) {
+            unsafe fn bytes<C: Codes>(from: *const u8, columns: usize, to: *mut u8) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { vector::widen_bf16($make, from, count, to) }
+                unsafe { write_bytes::<_, C>($make, from, columns, to) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn widen_f16(from: *const u8, columns: usize, to: *mut u8) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { vector::widen_f16($make, from.cast(), GROUP_ROWS * columns, to.cast()) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn widen_bf16(from: *const u8, columns: usize, to: *mut u8) {
+                // SAFETY: the caller's contract is the callee's.
+                unsafe { vector::widen_bf16($make, from.cast(), GROUP_ROWS * columns, to.cast()) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn to_f16(from: *const f32, count: usize, to: *mut u16) {

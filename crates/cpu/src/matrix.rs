@@ -6,8 +6,7 @@ use std::ops::Range;
 use program::{TensorBytes, TensorSpec};
 use tensor::Format;
 
-use crate::kernels::tile::TileFn;
-use crate::kernels::vector::WidenFn;
+use crate::kernels::Products;
 use crate::layout::{GROUP_ROWS, Layout};
 use crate::memory::Shared;
 use crate::pass::landing::Pending;
@@ -29,10 +28,8 @@ pub(crate) struct Matrix {
     pub(crate) rows: usize,
     /// Inputs.
     pub(crate) columns: usize,
-    /// The tile kernel of its layout.
-    pub(crate) tile: TileFn,
-    /// For halves, what makes columns of f32 of them, and the tile kernel for those.
-    pub(crate) wide: Option<(WidenFn, TileFn)>,
+    /// The kernels of its layout.
+    pub(crate) products: Products,
 }
 
 impl Matrix {

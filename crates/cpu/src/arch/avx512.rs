@@ -136,6 +136,7 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
 
     const BYTE_BIAS: i32 = D::BYTE_BIAS;
     const NARROW: bool = D::NARROW;
+    const TAKES_BYTES: bool = !D::NARROW;
     const TILE_ROWS: usize = 4;
     const TILE_GROUPS: usize = 2;
 

@@ -4,9 +4,11 @@
 
 use crate::arch::Isa;
 
+mod bytes;
 mod levels;
 mod two_bits;
 
+pub(crate) use bytes::{Bytes, write_bytes};
 pub(crate) use levels::{IQ3S, IQ3XXS, IQ4NL, IQ4XS, MXFP4, NVFP4};
 pub(crate) use two_bits::{IQ1M, IQ1S, IQ2, Q1_0, Q2_0, Q2K, Q3K, Ternary};
 

@@ -12,6 +12,7 @@
 
 #[cfg(target_arch = "aarch64")]
 mod by_matrix;
+mod bytes;
 mod narrow;
 mod outliers;
 mod plain;
@@ -20,6 +21,7 @@ mod tests;
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) use by_matrix::codes_by_matrix;
+pub(crate) use bytes::OfBytes;
 use narrow::quads_before_widening;
 use outliers::{add_outliers, add_panel};
 pub(crate) use plain::{Bf16, F16, F32};
@@ -88,9 +90,12 @@ pub(crate) type TileFn = unsafe fn(&TileArgs, &mut TileOutput);
 
 /// What is multiplied with what.
 pub(crate) trait Product {
-    /// Most rows of a tile whose weights serve many rows, for instruction sets with tiles of two groups: 4, or 8 that take one
-    /// group after the other and so unpack it once for twice the rows, or 12 where nothing but sums takes registers.
+    /// Most rows of a tile whose weights serve many rows, for instruction sets with tiles of two groups: 4, 6 where quads are
+    /// only loaded, 8 that take one group after the other and so unpack it once for twice the rows, or 12 where nothing but sums
+    /// takes registers.
     const HEIGHT: usize;
+    /// Whether weights are written out for many rows where [`Isa::TAKES_BYTES`], so that they come here for few.
+    const WRITTEN_OUT: bool = false;
 
     /// `ROWS` rows with `GROUPS` groups. A tile with more rows than there are computes the last one several times over.
     ///
@@ -122,12 +127,14 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
         for group in 0..args.group_count {
             P::tile::<I, 1, 1, true>(isa, args, 0, group, out);
         }
-    } else if const { I::TILE_GROUPS == 2 } && args.streams {
+    } else if const { I::TILE_GROUPS == 2 } && (const { I::TAKES_BYTES && P::WRITTEN_OUT } || args.streams) {
         for group in 0..args.group_count {
-            match args.row_count {
-                2 => P::tile::<I, 2, 1, true>(isa, args, 0, group, out),
-                3 | 4 => P::tile::<I, 4, 1, true>(isa, args, 0, group, out),
-                _ => P::tile::<I, 8, 1, true>(isa, args, 0, group, out),
+            for row in (0..args.row_count).step_by(STREAM_ROWS) {
+                match args.row_count - row {
+                    1 | 2 => P::tile::<I, 2, 1, true>(isa, args, row, group, out),
+                    3 | 4 => P::tile::<I, 4, 1, true>(isa, args, row, group, out),
+                    _ => P::tile::<I, 8, 1, true>(isa, args, row, group, out),
+                }
             }
         }
     } else if const { I::TILE_GROUPS == 2 } && args.group_count == 2 {
@@ -137,6 +144,7 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
                 1 => together::<I, P, 1, 2>(isa, args, (row, 0), out),
                 2 | 3 => together::<I, P, 2, 2>(isa, args, (row, 0), out),
                 8.. if const { P::HEIGHT == 12 } => together::<I, P, 12, 2>(isa, args, (row, 0), out),
+                5.. if const { P::HEIGHT == 6 } => together::<I, P, 6, 2>(isa, args, (row, 0), out),
                 8.. if const { P::HEIGHT == 8 } => one_by_one::<I, P, 8>(isa, args, row, out),
                 _ => together::<I, P, 4, 2>(isa, args, (row, 0), out),
             };
@@ -226,6 +234,7 @@ pub(crate) struct OfCodes<C>(PhantomData<C>);
 
 impl<C: Codes> Product for OfCodes<C> {
     const HEIGHT: usize = if C::COSTLY { 8 } else { 4 };
+    const WRITTEN_OUT: bool = true;
 
     #[inline(always)]
     unsafe fn tile<I: Isa, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(

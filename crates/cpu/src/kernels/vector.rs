@@ -72,13 +72,7 @@ pub(crate) unsafe fn gate_gelu<I: Isa>(isa: I, gate: *mut f32, up: *const f32) {
     isa.store(gate, isa.mul(isa.mul(x, half_tanh), isa.load(up)));
 }
 
-/// Makes f32 of so many halves: a multiple of sixteen.
-///
-/// # Safety
-/// The instruction set is the processor's; the pointers cover the count.
-pub(crate) type WidenFn = unsafe fn(*const u16, usize, *mut f32);
-
-/// f16 to f32.
+/// f16 to f32, for a multiple of sixteen.
 #[inline(always)]
 pub(crate) unsafe fn widen_f16<I: Isa>(isa: I, from: *const u16, count: usize, to: *mut f32) {
     for at in (0..count).step_by(16) {
@@ -86,7 +80,7 @@ pub(crate) unsafe fn widen_f16<I: Isa>(isa: I, from: *const u16, count: usize, t
     }
 }
 
-/// bf16 to f32.
+/// bf16 to f32, for a multiple of sixteen.
 #[inline(always)]
 pub(crate) unsafe fn widen_bf16<I: Isa>(isa: I, from: *const u16, count: usize, to: *mut f32) {
     for at in (0..count).step_by(16) {

@@ -5,16 +5,14 @@ use std::ops::Range;
 use super::Walk;
 use super::input::{Input, Source};
 use crate::activations::PANEL_ROWS;
+use crate::kernels::Products;
 use crate::kernels::tile::{STREAM_ROWS, STRIP_GROUPS, TileArgs, TileFn, TileOutput};
-use crate::layout::{GROUP_ROWS, Layout};
+use crate::layout::GROUP_ROWS;
 use crate::matrix::Matrix;
 use crate::memory::Shared;
 
 /// Weight bytes that a sweep of all rows passes over before moving on: they stay in the second-level cache.
 const SWEEP_BYTES: usize = 384 << 10;
-
-/// Rows from which on halves are made f32 once for all of them, not once for each tile: the same numbers either way.
-const WIDENED_ROWS: usize = 4 * PANEL_ROWS;
 
 /// Most matrices that one step multiplies side by side.
 pub(super) const PARTS_MAX: usize = 4;
@@ -107,33 +105,39 @@ impl Walk<'_> {
         });
     }
 
-    /// The leading groups of `groups` as a kernel reads them: those that have landed, or as many as fit packed or widened
+    /// The leading groups of `groups` as a kernel reads them: those that have landed, or as many as fit packed or written out
     /// into the thread's staging buffer `slot`. Blocks in place are decoded later, group by group.
     fn span(&self, matrix: &Matrix, groups: &Range<usize>, rows: usize, slot: usize) -> Span {
-        let (tile, group_bytes) = (matrix.tile, matrix.group_bytes());
+        let (Products { tile, wide }, packed_bytes) = (matrix.products, matrix.group_bytes());
         if matrix.is_in_place() {
-            return Span { groups: groups.clone(), base: std::ptr::null(), group_bytes, tile };
+            return Span { groups: groups.clone(), base: std::ptr::null(), group_bytes: packed_bytes, tile };
         }
+        let wide = wide.filter(|wide| rows >= wide.rows);
         let landed = matrix.landed(groups);
-        match (landed, matrix.wide) {
-            (Some((groups, base)), Some((widen, tile))) if rows >= WIDENED_ROWS => {
-                let (halves, group_bytes) = (GROUP_ROWS * matrix.columns, Layout::F32.group_bytes(matrix.columns));
-                let groups = groups.start..groups.end.min(groups.start + staged_groups(group_bytes, rows));
-                let out = self.stage(groups.len() * group_bytes, slot);
-                // SAFETY: the groups have landed, and the thread's own window has room for as many numbers.
-                unsafe { widen(base.cast(), groups.len() * halves, out.address_mut(0).cast()) };
-                Span { groups, base: out.address(0), group_bytes, tile }
-            }
-            (Some((groups, base)), _) => Span { groups, base, group_bytes, tile },
-            (None, _) => {
-                let groups = groups.start..groups.end.min(groups.start + staged_groups(group_bytes, rows));
-                let bytes = groups.len() * group_bytes;
-                // SAFETY: the thread's own window.
-                let out = unsafe { self.stage(bytes, slot).slice_mut(0, bytes) };
-                matrix.pack(groups.clone(), out);
-                Span { groups, base: out.as_ptr(), group_bytes, tile }
+        let (groups, base) = match (landed, wide) {
+            (Some((groups, base)), None) => return Span { groups, base, group_bytes: packed_bytes, tile },
+            (Some((groups, base)), Some(_)) => (groups, Some(base)),
+            (None, _) => (groups.clone(), None),
+        };
+        let group_bytes = wide.map_or(packed_bytes, |wide| wide.column_bytes * matrix.columns);
+        let groups = groups.start..groups.end.min(groups.start + staged_groups(group_bytes, rows));
+        let staged = groups.len() * group_bytes;
+        let out = self.stage(staged + packed_bytes, slot);
+        // SAFETY: the thread's own window has room for the groups and, behind them, for one that is packed first.
+        unsafe {
+            match (base, wide) {
+                (Some(base), Some(wide)) => (wide.write)(base, groups.len() * matrix.columns, out.address_mut(0)),
+                (None, Some(wide)) => {
+                    for (index, group) in groups.clone().enumerate() {
+                        let packed = out.slice_mut(staged, packed_bytes);
+                        matrix.pack(group..group + 1, packed);
+                        (wide.write)(packed.as_ptr(), matrix.columns, out.address_mut(index * group_bytes));
+                    }
+                }
+                (_, None) => matrix.pack(groups.clone(), out.slice_mut(0, staged)),
             }
         }
+        Span { groups, base: out.address(0), group_bytes, tile: wide.map_or(tile, |wide| wide.tile) }
     }
 
     /// The beginning of the thread's staging buffer `slot`.
@@ -276,15 +280,15 @@ impl Span {
     }
 }
 
-/// Groups that are packed or widened at once for `rows` rows: what the first cache keeps for the rows of one tile, and the
+/// Groups that are packed or written out at once for `rows` rows: what the first cache keeps for the rows of one tile, and the
 /// second for a sweep of many.
 fn staged_groups(group_bytes: usize, rows: usize) -> usize {
     if rows <= STREAM_ROWS { 2 } else { (SWEEP_BYTES / group_bytes).max(2) / 2 * 2 }
 }
 
-/// Room that a thread needs for groups of this size.
-pub(crate) fn staging_bytes(group_bytes: usize) -> usize {
-    staged_groups(group_bytes, usize::MAX) * group_bytes
+/// Room that a thread needs for groups of this size, and for one of `packed_bytes`.
+pub(crate) fn staging_bytes(group_bytes: usize, packed_bytes: usize) -> usize {
+    staged_groups(group_bytes, usize::MAX) * group_bytes + packed_bytes
 }
 
 /// A panel of rows, and the first of the groups that it is multiplied with.

@@ -18,6 +18,17 @@ const BLOCKS: usize = COLUMNS / 32;
 /// Results of a row with each group of a strip.
 type Row = Vec<[u32; GROUP_ROWS]>;
 
+/// How weights come to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    /// From memory, for few rows.
+    Stream,
+    /// From cache.
+    Cache,
+    /// Written out for many rows, where the instruction set has them so.
+    WrittenOut,
+}
+
 /// A matrix and rows of activations.
 struct Case {
     kernels: Kernels,
@@ -55,16 +66,24 @@ impl Case {
     }
 
     /// What a call with these rows comes to.
-    fn run(&self, rows: Range<usize>, group_count: usize, streams: bool) -> Vec<Row> {
+    fn run(&self, rows: Range<usize>, group_count: usize, from: From) -> Vec<Row> {
         let (first, rows) = (rows.start, rows.len());
         let values = &self.values[first * COLUMNS..];
         let mut codes = vec![ActivationBlock::default(); rows * BLOCKS];
         let room = rows * Outliers::room(BLOCKS);
         let mut outliers = vec![Outliers::default(); room];
         let plain = matches!(self.layout, Layout::F32 | Layout::F16 | Layout::BF16);
-        let group_bytes = self.groups.len() / STRIP_GROUPS;
+        let products = (self.kernels.products)(self.layout);
+        let wide = products.wide.filter(|_| from == From::WrittenOut);
+        let written = wide.map(|wide| {
+            let mut written = vec![0; STRIP_GROUPS * COLUMNS * wide.column_bytes];
+            // SAFETY: the instruction set was detected; both are as long as that many columns are.
+            unsafe { (wide.write)(self.groups.as_ptr(), STRIP_GROUPS * COLUMNS, written.as_mut_ptr()) };
+            written
+        });
+        let groups = written.as_ref().unwrap_or(&self.groups);
+        let (base, group_bytes) = (groups.as_ptr(), groups.len() / STRIP_GROUPS);
         let mut output: TileOutput = [[[0.0; GROUP_ROWS]; 2]; PANEL_ROWS];
-        let base = self.groups.as_ptr();
         // SAFETY: the instruction set was detected; each pointer is that of a vector of the length that counts say.
         unsafe {
             for row in 0..rows {
@@ -93,9 +112,9 @@ impl Case {
                 row_count: rows,
                 columns: COLUMNS,
                 target: (base, 0),
-                streams,
+                streams: from == From::Stream,
             };
-            (self.kernels.tile)(self.layout)(&args, &mut output);
+            wide.map_or(products.tile, |wide| wide.tile)(&args, &mut output);
         }
         let results = output.as_flattened();
         let row = |row: usize| results[2 * row..][..group_count].iter().map(|group| group.map(f32::to_bits)).collect();
@@ -112,20 +131,22 @@ fn tiles_of_all_shapes_agree() {
             let Some(layout) = Layout::of(known.format) else { continue };
             let case = Case::new(Kernels::of(level), known.format, layout);
             let alone: Vec<Row> =
-                (0..PANEL_ROWS).map(|row| case.run(row..row + 1, STRIP_GROUPS, true).remove(0)).collect();
+                (0..PANEL_ROWS).map(|row| case.run(row..row + 1, STRIP_GROUPS, From::Stream).remove(0)).collect();
             for group_count in [1, 2, 3, STRIP_GROUPS - 1] {
-                let strip = case.run(5..6, group_count, true).remove(0);
+                let strip = case.run(5..6, group_count, From::Stream).remove(0);
                 assert!(strip == alone[5][..group_count], "{}, {isa}: {group_count} groups", known.name);
             }
-            for rows in [1, 2, 3, 4, 5, 8, 9, 11, 12, 13, 21, PANEL_ROWS] {
-                for (group_count, streams) in [(1, false), (2, false), (1, true), (2, true)] {
-                    if streams && rows > STREAM_ROWS {
+            for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 21, PANEL_ROWS] {
+                for from in [From::Stream, From::Cache, From::WrittenOut] {
+                    if from == From::Stream && rows > STREAM_ROWS {
                         continue;
                     }
-                    let panel = case.run(0..rows, group_count, streams);
-                    for (row, (found, alone)) in panel.iter().zip(&alone).enumerate() {
-                        let same = found[..] == alone[..group_count];
-                        assert!(same, "{}, {isa}: row {row} of {rows}, {group_count} groups", known.name);
+                    for group_count in [1, 2] {
+                        let panel = case.run(0..rows, group_count, from);
+                        for (row, (found, alone)) in panel.iter().zip(&alone).enumerate() {
+                            let same = found[..] == alone[..group_count];
+                            assert!(same, "{}, {isa}, {from:?}: row {row} of {rows}, {group_count} groups", known.name);
+                        }
                     }
                 }
             }
@@ -144,7 +165,8 @@ fn largest_codes_do_not_overflow() {
             let results_of = |level: Level| {
                 let values = vec![sign; PANEL_ROWS * COLUMNS];
                 let case = Case::of(Kernels::of(level), (known.format, layout), &weights, values);
-                let rows = [case.run(0..1, 2, true), case.run(0..PANEL_ROWS, 2, false)].concat();
+                let ways = [(1, From::Stream), (PANEL_ROWS, From::Cache), (PANEL_ROWS, From::WrittenOut)];
+                let rows = ways.map(|(rows, from)| case.run(0..rows, 2, from)).concat();
                 rows.into_iter().flatten().flatten().map(f32::from_bits).collect::<Vec<f32>>()
             };
             let expected = results_of(Level::detect(IsaChoice::Portable));

@@ -1,0 +1,91 @@
+//! Codes of any layout written out as bytes, which tiles only load: for products with many rows.
+//!
+//! Sketch for sixteen rows of Q5_0 and 32 inputs: taking quads apart is 28 instructions of the two vector pipes, and a row's
+//! product 11. In tiles of eight rows that is 3.5 for a row, in one pass over the weights that serves 256 rows 0.1, which
+//! stores and loads of codes that stay in the second-level cache do not use up: they have ports of their own. And tiles have
+//! registers for six rows with two groups, twelve sums in flight, where processors whose dot product takes five cycles need
+//! ten.
+
+#![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of Codes")]
+
+use super::Codes;
+use crate::arch::Isa;
+use crate::arch::interleave::Interleave;
+use crate::layout::RECORD_INPUTS;
+
+pub(crate) const QUAD_BYTES: usize = 64;
+const CODES_BYTES: usize = 8 * QUAD_BYTES;
+const VECTOR_BYTES: usize = 64;
+
+/// Eight quads of code + 128, then 16 × f32 scale for each part that has one of its own, and as many minimums.
+pub(crate) struct Bytes<const HALVES: bool, const MINIMUM: bool>;
+
+impl<const HALVES: bool, const MINIMUM: bool> Bytes<HALVES, MINIMUM> {
+    /// What sixteen rows take for each input.
+    pub(crate) const COLUMN_BYTES: usize = Self::RECORD / RECORD_INPUTS;
+    const PARTS: usize = 1 + HALVES as usize;
+}
+
+// SAFETY: offsets stay within the record.
+unsafe impl<const HALVES: bool, const MINIMUM: bool> Codes for Bytes<HALVES, MINIMUM> {
+    const HEADER: usize = 0;
+    const RECORD: usize = CODES_BYTES + VECTOR_BYTES * Self::PARTS * (1 + MINIMUM as usize);
+    const RECORDS: usize = 1;
+    const BIAS: i32 = 128;
+    const BYTES: bool = true;
+    const MINIMUM: bool = MINIMUM;
+    const HALVES: bool = HALVES;
+
+    #[inline(always)]
+    unsafe fn scale<I: Isa>(isa: I, _header: *const u8, record: *const u8, half: usize) -> I::F32 {
+        isa.load(record.add(CODES_BYTES + VECTOR_BYTES * half).cast())
+    }
+    #[inline(always)]
+    unsafe fn minimum<I: Isa>(isa: I, _header: *const u8, record: *const u8, half: usize) -> I::F32 {
+        isa.load(record.add(CODES_BYTES + VECTOR_BYTES * (Self::PARTS + half)).cast())
+    }
+    #[inline(always)]
+    unsafe fn quads<I: Isa, const PAIR: usize>(isa: I, record: *const u8) -> [I::U8; 2] {
+        [isa.load_bytes(record.add(QUAD_BYTES * PAIR)), isa.load_bytes(record.add(QUAD_BYTES * (PAIR + 4)))]
+    }
+}
+
+/// Writes records of `C` for so many columns as records of [`Bytes`].
+///
+/// # Safety
+/// `from` covers whole blocks for `columns` columns, `to` [`Bytes::COLUMN_BYTES`] for each of them; see [`Isa`] for the
+/// instruction set.
+#[inline(always)]
+pub(crate) unsafe fn write_bytes<I: Interleave, C: Codes>(isa: I, from: *const u8, columns: usize, to: *mut u8) {
+    let parts = 1 + C::HALVES as usize;
+    let (mut header, mut to) = (from, to);
+    for _ in 0..columns / (RECORD_INPUTS * C::RECORDS) {
+        let mut record = header.add(C::HEADER);
+        for _ in 0..C::RECORDS {
+            write_quads::<I, C, 0>(isa, record, to);
+            write_quads::<I, C, 1>(isa, record, to);
+            write_quads::<I, C, 2>(isa, record, to);
+            write_quads::<I, C, 3>(isa, record, to);
+            to = to.add(CODES_BYTES);
+            for half in 0..parts {
+                isa.store(to.cast(), C::scale(isa, header, record, half));
+                to = to.add(VECTOR_BYTES);
+            }
+            for half in 0..if C::MINIMUM { parts } else { 0 } {
+                isa.store(to.cast(), C::minimum(isa, header, record, half));
+                to = to.add(VECTOR_BYTES);
+            }
+            record = record.add(C::RECORD);
+        }
+        header = record;
+    }
+}
+
+#[inline(always)]
+unsafe fn write_quads<I: Interleave, C: Codes, const PAIR: usize>(isa: I, record: *const u8, to: *mut u8) {
+    // The same distance from 128 as from the layout's own bias, so that products are the same whole numbers.
+    let raise = if C::BYTES { 0 } else { (128 - C::BIAS) as u8 };
+    for (quads, pair) in C::quads::<I, PAIR>(isa, record).into_iter().zip([PAIR, PAIR + 4]) {
+        isa.store_bytes(to.add(QUAD_BYTES * pair), isa.add_where(quads, u64::MAX, raise));
+    }
+}
