@@ -20,6 +20,17 @@ pub(crate) mod portable;
 #[cfg(test)]
 mod tests;
 
+/// How codes of weights are multiplied with many rows: see `kernels/codes/bytes.rs`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ManyRows {
+    /// Taken apart in each tile.
+    AsPacked,
+    /// Written out once, as they are.
+    AsCodes,
+    /// Written out once as bytes of one layout, where the size of unsigned codes does not matter.
+    AsBytes,
+}
+
 /// Sixteen f32 or i32 lanes, and 64 bytes seen as four for each lane.
 ///
 /// # Safety
@@ -38,8 +49,8 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     const BYTE_BIAS: i32;
     /// Whether products of bytes have 16 bits, so that it pays to sum several quads before they are widened.
     const NARROW: bool = false;
-    /// Whether it pays to write codes of all layouts out as bytes when many rows are multiplied with them.
-    const TAKES_BYTES: bool = false;
+    /// How codes of weights are multiplied with many rows.
+    const MANY_ROWS: ManyRows = ManyRows::AsPacked;
     /// Rows of activations in a tile with one group of sixteen weight rows that serves many.
     const TILE_ROWS: usize;
     /// Groups of sixteen weight rows in a tile: two where there are registers for four rows with both.

@@ -81,7 +81,7 @@ macro_rules! kernels {
             use tensor::format::{BlockQ4_0, BlockQ4K, BlockQ6K, BlockQ8_0};
 
             use crate::activations::{ActivationBlock, PANEL_ROWS};
-            use crate::arch::Isa;
+            use crate::arch::{Isa, ManyRows};
             use crate::kernels::attention::coded::{self, CodedQuery};
             use crate::kernels::attention::{self, PageArgs, PageFn};
             use crate::kernels::codes::*;
@@ -139,26 +139,18 @@ macro_rules! kernels {
             }
 
             fn of_codes<C: Codes>() -> Products {
-                let wide = if const { <$token as Isa>::TAKES_BYTES } {
-                    Some(match (C::HALVES, C::MINIMUM) {
-                        (false, false) => as_bytes::<C, false, false>(),
-                        (false, true) => as_bytes::<C, false, true>(),
-                        (true, false) => as_bytes::<C, true, false>(),
-                        (true, true) => as_bytes::<C, true, true>(),
-                    })
-                } else {
-                    None
+                let tile: Option<TileFn> = match const { <$token as Isa>::MANY_ROWS } {
+                    ManyRows::AsPacked => None,
+                    ManyRows::AsCodes => Some(codes::<Written<C>>),
+                    ManyRows::AsBytes => Some(match (C::HALVES, C::MINIMUM) {
+                        (false, false) => bytes::<false, false>,
+                        (false, true) => bytes::<false, true>,
+                        (true, false) => bytes::<true, false>,
+                        (true, true) => bytes::<true, true>,
+                    }),
                 };
-                Products { tile: codes::<C>, wide }
-            }
-
-            fn as_bytes<C: Codes, const HALVES: bool, const MINIMUM: bool>() -> Wide {
-                Wide {
-                    write: bytes::<C>,
-                    tile: bytes_entry::<HALVES, MINIMUM>,
-                    column_bytes: Bytes::<HALVES, MINIMUM>::COLUMN_BYTES,
-                    rows: STREAM_ROWS + 1,
-                }
+                let (column_bytes, rows) = (column_bytes::<C>(), STREAM_ROWS + 1);
+                Products { tile: codes::<C>, wide: tile.map(|tile| Wide { write: written::<C>, tile, column_bytes, rows }) }
             }
 
             fn of_halves(tile: TileFn, write: unsafe fn(*const u8, usize, *mut u8)) -> Products {
@@ -282,14 +274,14 @@ macro_rules! kernels {
                 unsafe { vector::gate_gelu($make, gate, up) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn bytes_entry<const HALVES: bool, const MINIMUM: bool>(args: &TileArgs, out: &mut TileOutput) {
+            unsafe fn bytes<const HALVES: bool, const MINIMUM: bool>(args: &TileArgs, out: &mut TileOutput) {
                 // SAFETY: the caller's contract is the callee's.
                 unsafe { tile::<_, OfBytes<HALVES, MINIMUM>>($make, args, out) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn bytes<C: Codes>(from: *const u8, columns: usize, to: *mut u8) {
+            unsafe fn written<C: Codes>(from: *const u8, columns: usize, to: *mut u8) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { write_bytes::<_, C>($make, from, columns, to) }
+                unsafe { write_out::<_, C>($make, from, columns, to) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn widen_f16(from: *const u8, columns: usize, to: *mut u8) {

@@ -4,7 +4,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::Isa;
+use super::{Isa, ManyRows};
 
 /// How four bytes at a time are multiplied and added to a lane.
 ///
@@ -160,6 +160,7 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
 
     const BYTE_BIAS: i32 = D::BYTE_BIAS;
     const NARROW: bool = D::NARROW;
+    const MANY_ROWS: ManyRows = if D::NARROW { ManyRows::AsCodes } else { ManyRows::AsBytes };
     const TILE_ROWS: usize = 4;
     const TILE_GROUPS: usize = 1;
 

@@ -4,7 +4,7 @@ use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 use std::marker::PhantomData;
 
-use super::Isa;
+use super::{Isa, ManyRows};
 
 /// How four bytes at a time are multiplied and added to a lane.
 ///
@@ -12,6 +12,8 @@ use super::Isa;
 /// As for [`Isa`].
 pub(crate) unsafe trait ByteDot: Copy + Send + Sync + 'static {
     const BYTE_BIAS: i32;
+    /// As in [`Isa`].
+    const MANY_ROWS: ManyRows = ManyRows::AsCodes;
 
     /// `weights` up to 127 each, times signed bytes.
     unsafe fn dot(acc: int32x4_t, weights: uint8x16_t, quads: int8x16_t) -> int32x4_t;
@@ -156,6 +158,8 @@ unsafe impl ByteDot for Sdot {
 // SAFETY: one instruction of the feature that `detect` has checked.
 unsafe impl ByteDot for Usdot {
     const BYTE_BIAS: i32 = 128;
+    // Tiles of two rows by two have an order of their own, which takes quads apart once for a panel.
+    const MANY_ROWS: ManyRows = ManyRows::AsPacked;
 
     #[inline(always)]
     unsafe fn dot(acc: int32x4_t, weights: uint8x16_t, quads: int8x16_t) -> int32x4_t {
@@ -226,6 +230,7 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     type U8 = Four<uint8x16_t>;
 
     const BYTE_BIAS: i32 = D::BYTE_BIAS;
+    const MANY_ROWS: ManyRows = D::MANY_ROWS;
     // Two rows by sixteen: 16 registers of integer sums, 8 of weights and 8 of f32 sums would be all thirty-two.
     const TILE_ROWS: usize = 2;
     const TILE_GROUPS: usize = 1;

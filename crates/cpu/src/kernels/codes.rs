@@ -8,7 +8,7 @@ mod bytes;
 mod levels;
 mod two_bits;
 
-pub(crate) use bytes::{Bytes, write_bytes};
+pub(crate) use bytes::{Bytes, Written, column_bytes, write_out};
 pub(crate) use levels::{IQ3S, IQ3XXS, IQ4NL, IQ4XS, MXFP4, NVFP4};
 pub(crate) use two_bits::{IQ1M, IQ1S, IQ2, Q1_0, Q2_0, Q2K, Q3K, Ternary};
 
@@ -35,8 +35,8 @@ pub(crate) unsafe trait Codes {
     const MINIMUM: bool = false;
     /// Whether inputs 0–15 and 16–31 have scales and minimums of their own.
     const HALVES: bool = false;
-    /// Whether taking quads apart costs more than to read the inputs of as many rows again.
-    const COSTLY: bool = false;
+    /// Whether these are codes that have been written out for many rows.
+    const WRITTEN: bool = false;
 
     /// Sixteen rows' scales, for `half` 0 or 1 of the record.
     unsafe fn scale<I: Isa>(isa: I, header: *const u8, record: *const u8, half: usize) -> I::F32;
@@ -139,7 +139,6 @@ unsafe impl Codes for Q5_0 {
     const HEADER: usize = 0;
     const RECORD: usize = 352;
     const RECORDS: usize = 1;
-    const COSTLY: bool = true;
     const BIAS: i32 = 16;
     const LARGEST: i32 = 31;
 
@@ -158,7 +157,6 @@ unsafe impl Codes for Q5_1 {
     const HEADER: usize = 0;
     const RECORD: usize = 384;
     const RECORDS: usize = 1;
-    const COSTLY: bool = true;
     const BIAS: i32 = 0;
     const LARGEST: i32 = 31;
     const MINIMUM: bool = true;
@@ -218,7 +216,6 @@ unsafe impl Codes for Q5K {
     const HEADER: usize = 64;
     const RECORD: usize = 352;
     const RECORDS: usize = 8;
-    const COSTLY: bool = true;
     const BIAS: i32 = 0;
     const LARGEST: i32 = 31;
     const MINIMUM: bool = true;
@@ -242,7 +239,6 @@ unsafe impl Codes for Q6K {
     const HEADER: usize = 32;
     const RECORD: usize = 416;
     const RECORDS: usize = 8;
-    const COSTLY: bool = true;
     const BIAS: i32 = 32;
     const LARGEST: i32 = 63;
     const HALVES: bool = true;

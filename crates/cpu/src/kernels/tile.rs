@@ -30,7 +30,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use crate::activations::{ActivationBlock, Outliers, PANEL_ROWS};
-use crate::arch::Isa;
+use crate::arch::{Isa, ManyRows};
 use crate::kernels::codes::Codes;
 use crate::layout::GROUP_ROWS;
 
@@ -91,10 +91,9 @@ pub(crate) type TileFn = unsafe fn(&TileArgs, &mut TileOutput);
 /// What is multiplied with what.
 pub(crate) trait Product {
     /// Most rows of a tile whose weights serve many rows, for instruction sets with tiles of two groups: 4, 6 where quads are
-    /// only loaded, 8 that take one group after the other and so unpack it once for twice the rows, or 12 where nothing but sums
-    /// takes registers.
+    /// only loaded, or 12 where nothing but sums takes registers.
     const HEIGHT: usize;
-    /// Whether weights are written out for many rows where [`Isa::TAKES_BYTES`], so that they come here for few.
+    /// Whether weights come written out for many rows, and so for few here, where [`Isa::MANY_ROWS`] says that.
     const WRITTEN_OUT: bool = false;
 
     /// `ROWS` rows with `GROUPS` groups. A tile with more rows than there are computes the last one several times over.
@@ -127,7 +126,9 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
         for group in 0..args.group_count {
             P::tile::<I, 1, 1, true>(isa, args, 0, group, out);
         }
-    } else if const { I::TILE_GROUPS == 2 } && (const { I::TAKES_BYTES && P::WRITTEN_OUT } || args.streams) {
+    } else if const { I::TILE_GROUPS == 2 }
+        && (const { P::WRITTEN_OUT && !matches!(I::MANY_ROWS, ManyRows::AsPacked) } || args.streams)
+    {
         for group in 0..args.group_count {
             for row in (0..args.row_count).step_by(STREAM_ROWS) {
                 match args.row_count - row {
@@ -145,7 +146,6 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
                 2 | 3 => together::<I, P, 2, 2>(isa, args, (row, 0), out),
                 8.. if const { P::HEIGHT == 12 } => together::<I, P, 12, 2>(isa, args, (row, 0), out),
                 5.. if const { P::HEIGHT == 6 } => together::<I, P, 6, 2>(isa, args, (row, 0), out),
-                8.. if const { P::HEIGHT == 8 } => one_by_one::<I, P, 8>(isa, args, row, out),
                 _ => together::<I, P, 4, 2>(isa, args, (row, 0), out),
             };
         }
@@ -199,21 +199,6 @@ unsafe fn together<I: Isa, P: Product, const ROWS: usize, const GROUPS: usize>(
     ROWS.min(args.row_count - row)
 }
 
-/// As `together` for two groups, one after the other.
-#[inline(always)]
-unsafe fn one_by_one<I: Isa, P: Product, const ROWS: usize>(
-    isa: I,
-    args: &TileArgs,
-    row: usize,
-    out: &mut TileOutput,
-) -> usize {
-    for group in 0..2 {
-        // As for a stream, which costs a few prefetches and spares a kernel.
-        P::tile::<I, ROWS, 1, true>(isa, args, row, group, out);
-    }
-    ROWS.min(args.row_count - row)
-}
-
 #[inline(always)]
 unsafe fn store<I: Isa, const ROWS: usize, const GROUPS: usize>(
     isa: I,
@@ -233,8 +218,8 @@ unsafe fn store<I: Isa, const ROWS: usize, const GROUPS: usize>(
 pub(crate) struct OfCodes<C>(PhantomData<C>);
 
 impl<C: Codes> Product for OfCodes<C> {
-    const HEIGHT: usize = if C::COSTLY { 8 } else { 4 };
-    const WRITTEN_OUT: bool = true;
+    const HEIGHT: usize = 4;
+    const WRITTEN_OUT: bool = !C::WRITTEN;
 
     #[inline(always)]
     unsafe fn tile<I: Isa, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(

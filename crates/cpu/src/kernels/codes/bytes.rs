@@ -8,55 +8,81 @@
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of Codes")]
 
+use std::marker::PhantomData;
+
 use super::Codes;
-use crate::arch::Isa;
 use crate::arch::interleave::Interleave;
+use crate::arch::{Isa, ManyRows};
 use crate::layout::RECORD_INPUTS;
 
-pub(crate) const QUAD_BYTES: usize = 64;
+const QUAD_BYTES: usize = 64;
 const CODES_BYTES: usize = 8 * QUAD_BYTES;
 const VECTOR_BYTES: usize = 64;
 
-/// Eight quads of code + 128, then 16 × f32 scale for each part that has one of its own, and as many minimums.
+/// Eight quads of code + 128, then 16 × f32 scale for each part that has one of its own, and as many minimums: one layout for
+/// all formats, where unsigned bytes of any size can be multiplied.
 pub(crate) struct Bytes<const HALVES: bool, const MINIMUM: bool>;
 
-impl<const HALVES: bool, const MINIMUM: bool> Bytes<HALVES, MINIMUM> {
-    /// What sixteen rows take for each input.
-    pub(crate) const COLUMN_BYTES: usize = Self::RECORD / RECORD_INPUTS;
-    const PARTS: usize = 1 + HALVES as usize;
+/// As [`Bytes`] with the codes as they are in `C`, where it matters how large they are.
+pub(crate) struct Written<C>(PhantomData<C>);
+
+macro_rules! written_out {
+    () => {
+        const HEADER: usize = 0;
+        const RECORD: usize = record_bytes(Self::HALVES, Self::MINIMUM);
+        const RECORDS: usize = 1;
+        const WRITTEN: bool = true;
+
+        #[inline(always)]
+        unsafe fn scale<I: Isa>(isa: I, _header: *const u8, record: *const u8, half: usize) -> I::F32 {
+            isa.load(record.add(CODES_BYTES + VECTOR_BYTES * half).cast())
+        }
+        #[inline(always)]
+        unsafe fn minimum<I: Isa>(isa: I, _header: *const u8, record: *const u8, half: usize) -> I::F32 {
+            isa.load(record.add(CODES_BYTES + VECTOR_BYTES * (1 + Self::HALVES as usize + half)).cast())
+        }
+        #[inline(always)]
+        unsafe fn quads<I: Isa, const PAIR: usize>(isa: I, record: *const u8) -> [I::U8; 2] {
+            [isa.load_bytes(record.add(QUAD_BYTES * PAIR)), isa.load_bytes(record.add(QUAD_BYTES * (PAIR + 4)))]
+        }
+    };
+}
+
+const fn record_bytes(halves: bool, minimum: bool) -> usize {
+    CODES_BYTES + VECTOR_BYTES * (1 + halves as usize) * (1 + minimum as usize)
 }
 
 // SAFETY: offsets stay within the record.
 unsafe impl<const HALVES: bool, const MINIMUM: bool> Codes for Bytes<HALVES, MINIMUM> {
-    const HEADER: usize = 0;
-    const RECORD: usize = CODES_BYTES + VECTOR_BYTES * Self::PARTS * (1 + MINIMUM as usize);
-    const RECORDS: usize = 1;
     const BIAS: i32 = 128;
     const BYTES: bool = true;
     const MINIMUM: bool = MINIMUM;
     const HALVES: bool = HALVES;
-
-    #[inline(always)]
-    unsafe fn scale<I: Isa>(isa: I, _header: *const u8, record: *const u8, half: usize) -> I::F32 {
-        isa.load(record.add(CODES_BYTES + VECTOR_BYTES * half).cast())
-    }
-    #[inline(always)]
-    unsafe fn minimum<I: Isa>(isa: I, _header: *const u8, record: *const u8, half: usize) -> I::F32 {
-        isa.load(record.add(CODES_BYTES + VECTOR_BYTES * (Self::PARTS + half)).cast())
-    }
-    #[inline(always)]
-    unsafe fn quads<I: Isa, const PAIR: usize>(isa: I, record: *const u8) -> [I::U8; 2] {
-        [isa.load_bytes(record.add(QUAD_BYTES * PAIR)), isa.load_bytes(record.add(QUAD_BYTES * (PAIR + 4)))]
-    }
+    written_out!();
 }
 
-/// Writes records of `C` for so many columns as records of [`Bytes`].
+// SAFETY: as above.
+unsafe impl<C: Codes> Codes for Written<C> {
+    const BIAS: i32 = C::BIAS;
+    const LARGEST: i32 = C::LARGEST;
+    const BYTES: bool = C::BYTES;
+    const MINIMUM: bool = C::MINIMUM;
+    const HALVES: bool = C::HALVES;
+    written_out!();
+}
+
+/// What sixteen rows of `C` take for each input when they are written out.
+pub(crate) const fn column_bytes<C: Codes>() -> usize {
+    record_bytes(C::HALVES, C::MINIMUM) / RECORD_INPUTS
+}
+
+/// Writes out records of `C` for so many columns, with [`Isa::MANY_ROWS`] as [`Bytes`] or as [`Written`].
 ///
 /// # Safety
-/// `from` covers whole blocks for `columns` columns, `to` [`Bytes::COLUMN_BYTES`] for each of them; see [`Isa`] for the
+/// `from` covers whole blocks for `columns` columns, `to` [`column_bytes`] for each of them; see [`Isa`] for the
 /// instruction set.
 #[inline(always)]
-pub(crate) unsafe fn write_bytes<I: Interleave, C: Codes>(isa: I, from: *const u8, columns: usize, to: *mut u8) {
+pub(crate) unsafe fn write_out<I: Interleave, C: Codes>(isa: I, from: *const u8, columns: usize, to: *mut u8) {
     let parts = 1 + C::HALVES as usize;
     let (mut header, mut to) = (from, to);
     for _ in 0..columns / (RECORD_INPUTS * C::RECORDS) {
@@ -84,7 +110,8 @@ pub(crate) unsafe fn write_bytes<I: Interleave, C: Codes>(isa: I, from: *const u
 #[inline(always)]
 unsafe fn write_quads<I: Interleave, C: Codes, const PAIR: usize>(isa: I, record: *const u8, to: *mut u8) {
     // The same distance from 128 as from the layout's own bias, so that products are the same whole numbers.
-    let raise = if C::BYTES { 0 } else { (128 - C::BIAS) as u8 };
+    let raise = matches!(I::MANY_ROWS, ManyRows::AsBytes) && !C::BYTES;
+    let raise = if raise { (128 - C::BIAS) as u8 } else { 0 };
     for (quads, pair) in C::quads::<I, PAIR>(isa, record).into_iter().zip([PAIR, PAIR + 4]) {
         isa.store_bytes(to.add(QUAD_BYTES * pair), isa.add_where(quads, u64::MAX, raise));
     }
