@@ -2,8 +2,7 @@
 //! with a strip of them.
 //!
 //! Sketch (one activation row, Q8_0): 544 bytes of weights feed 8 dot instructions and one multiply-add, so a core that
-//! streams 38 GB/s has 56 cycles for about 25 instructions: memory-bound. Four rows by two groups: 64 dot instructions
-//! for 2 × 544 bytes from cache, 24 multiply-adds: bound by the two vector pipes at about 80 % of the dot peak.
+//! streams 38 GB/s has 56 cycles for about 25 instructions: memory-bound. Many rows: bound by the vector pipes, see `bytes`.
 //!
 //! Each output is summed over the records in order, and so are its outliers by themselves, which are added last, with the same
 //! operations whatever the tile's shape: a row gives the same bits alone, in a prefill chunk and in a batch.
