@@ -22,6 +22,7 @@ mod tests;
 
 /// How codes of weights are multiplied with many rows: see `kernels/codes/bytes.rs`.
 #[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "no architecture has instruction sets for all of them")]
 pub(crate) enum ManyRows {
     /// Taken apart in each tile.
     AsPacked,
