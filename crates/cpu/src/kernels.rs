@@ -51,6 +51,9 @@ pub(crate) struct Kernels {
     pub(crate) pack: fn(Layout) -> Option<(PackFn, usize)>,
 }
 
+/// Rows from which on codes are written out: with fewer, it takes longer than it saves.
+const WRITTEN_ROWS: usize = 32;
+
 /// What multiplies with a layout.
 #[derive(Clone, Copy)]
 pub(crate) struct Products {
@@ -88,8 +91,8 @@ macro_rules! kernels {
             use crate::kernels::decode::{Decode, DecodeFn, decode};
             use crate::kernels::pack::{FourBytes, Pack, PackFn, TwoBytes, pack};
             use crate::kernels::quantize::{self, PanelArgs};
-            use crate::kernels::tile::{$codes, Bf16, F16, F32, OfBytes, STREAM_ROWS, TileArgs, TileFn, TileOutput, tile};
-            use crate::kernels::{Products, Wide, vector};
+            use crate::kernels::tile::{$codes, Bf16, F16, F32, OfBytes, TileArgs, TileFn, TileOutput, tile};
+            use crate::kernels::{Products, WRITTEN_ROWS, Wide, vector};
             use crate::layout::{GROUP_ROWS, Layout};
             use crate::pages::PageFormat;
 
@@ -149,7 +152,7 @@ macro_rules! kernels {
                         (true, true) => bytes::<true, true>,
                     }),
                 };
-                let (column_bytes, rows) = (column_bytes::<C>(), STREAM_ROWS + 1);
+                let (column_bytes, rows) = (column_bytes::<C>(), WRITTEN_ROWS);
                 Products { tile: codes::<C>, wide: tile.map(|tile| Wide { write: written::<C>, tile, column_bytes, rows }) }
             }
 
