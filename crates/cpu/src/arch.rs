@@ -25,11 +25,11 @@ mod tests;
 #[allow(dead_code, reason = "no architecture has instruction sets for all of them")]
 pub(crate) enum ManyRows {
     /// Taken apart in each tile.
-    AsPacked,
+    Packed,
     /// Written out once, as they are.
-    AsCodes,
+    Codes,
     /// Written out once as bytes of one layout, where the size of unsigned codes does not matter.
-    AsBytes,
+    Bytes,
 }
 
 /// Sixteen f32 or i32 lanes, and 64 bytes seen as four for each lane.
@@ -51,7 +51,7 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     /// Whether products of bytes have 16 bits, so that it pays to sum several quads before they are widened.
     const NARROW: bool = false;
     /// How codes of weights are multiplied with many rows.
-    const MANY_ROWS: ManyRows = ManyRows::AsPacked;
+    const MANY_ROWS: ManyRows = ManyRows::Packed;
     /// Rows of activations in a tile with one group of sixteen weight rows that serves many.
     const TILE_ROWS: usize;
     /// Groups of sixteen weight rows in a tile: two where there are registers for four rows with both.

@@ -143,9 +143,9 @@ macro_rules! kernels {
 
             fn of_codes<C: Codes>() -> Products {
                 let tile: Option<TileFn> = match const { <$token as Isa>::MANY_ROWS } {
-                    ManyRows::AsPacked => None,
-                    ManyRows::AsCodes => Some(codes::<Written<C>>),
-                    ManyRows::AsBytes => Some(match (C::HALVES, C::MINIMUM) {
+                    ManyRows::Packed => None,
+                    ManyRows::Codes => Some(codes::<Written<C>>),
+                    ManyRows::Bytes => Some(match (C::HALVES, C::MINIMUM) {
                         (false, false) => bytes::<false, false>,
                         (false, true) => bytes::<false, true>,
                         (true, false) => bytes::<true, false>,

@@ -160,7 +160,7 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
 
     const BYTE_BIAS: i32 = D::BYTE_BIAS;
     const NARROW: bool = D::NARROW;
-    const MANY_ROWS: ManyRows = if D::NARROW { ManyRows::AsCodes } else { ManyRows::AsBytes };
+    const MANY_ROWS: ManyRows = if D::NARROW { ManyRows::Codes } else { ManyRows::Bytes };
     const TILE_ROWS: usize = 4;
     const TILE_GROUPS: usize = 1;
 

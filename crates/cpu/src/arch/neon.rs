@@ -13,7 +13,7 @@ use super::{Isa, ManyRows};
 pub(crate) unsafe trait ByteDot: Copy + Send + Sync + 'static {
     const BYTE_BIAS: i32;
     /// As in [`Isa`].
-    const MANY_ROWS: ManyRows = ManyRows::AsCodes;
+    const MANY_ROWS: ManyRows = ManyRows::Codes;
 
     /// `weights` up to 127 each, times signed bytes.
     unsafe fn dot(acc: int32x4_t, weights: uint8x16_t, quads: int8x16_t) -> int32x4_t;
@@ -159,7 +159,7 @@ unsafe impl ByteDot for Sdot {
 unsafe impl ByteDot for Usdot {
     const BYTE_BIAS: i32 = 128;
     // Tiles of two rows by two have an order of their own, which takes quads apart once for a panel.
-    const MANY_ROWS: ManyRows = ManyRows::AsPacked;
+    const MANY_ROWS: ManyRows = ManyRows::Packed;
 
     #[inline(always)]
     unsafe fn dot(acc: int32x4_t, weights: uint8x16_t, quads: int8x16_t) -> int32x4_t {

@@ -126,7 +126,7 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
             P::tile::<I, 1, 1, true>(isa, args, 0, group, out);
         }
     } else if const { I::TILE_GROUPS == 2 }
-        && (const { P::WRITTEN_OUT && !matches!(I::MANY_ROWS, ManyRows::AsPacked) } || args.streams)
+        && (const { P::WRITTEN_OUT && !matches!(I::MANY_ROWS, ManyRows::Packed) } || args.streams)
     {
         for group in 0..args.group_count {
             for row in (0..args.row_count).step_by(STREAM_ROWS) {

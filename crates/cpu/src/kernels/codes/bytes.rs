@@ -110,7 +110,7 @@ pub(crate) unsafe fn write_out<I: Interleave, C: Codes>(isa: I, from: *const u8,
 #[inline(always)]
 unsafe fn write_quads<I: Interleave, C: Codes, const PAIR: usize>(isa: I, record: *const u8, to: *mut u8) {
     // The same distance from 128 as from the layout's own bias, so that products are the same whole numbers.
-    let raise = matches!(I::MANY_ROWS, ManyRows::AsBytes) && !C::BYTES;
+    let raise = matches!(I::MANY_ROWS, ManyRows::Bytes) && !C::BYTES;
     let raise = if raise { (128 - C::BIAS) as u8 } else { 0 };
     for (quads, pair) in C::quads::<I, PAIR>(isa, record).into_iter().zip([PAIR, PAIR + 4]) {
         isa.store_bytes(to.add(QUAD_BYTES * pair), isa.add_where(quads, u64::MAX, raise));
