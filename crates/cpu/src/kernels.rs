@@ -91,7 +91,7 @@ macro_rules! kernels {
             use crate::kernels::decode::{Decode, DecodeFn, decode};
             use crate::kernels::pack::{FourBytes, Pack, PackFn, TwoBytes, pack};
             use crate::kernels::quantize::{self, PanelArgs};
-            use crate::kernels::tile::{$codes, Bf16, F16, F32, OfBytes, TileArgs, TileFn, TileOutput, tile};
+            use crate::kernels::tile::{$codes, Bf16, F16, F32, TileArgs, TileFn, TileOutput, tile};
             use crate::kernels::{Products, WRITTEN_ROWS, Wide, vector};
             use crate::layout::{GROUP_ROWS, Layout};
             use crate::pages::PageFormat;
@@ -146,10 +146,10 @@ macro_rules! kernels {
                     ManyRows::Packed => None,
                     ManyRows::Codes => Some(codes::<Written<C>>),
                     ManyRows::Bytes => Some(match (C::HALVES, C::MINIMUM) {
-                        (false, false) => bytes::<false, false>,
-                        (false, true) => bytes::<false, true>,
-                        (true, false) => bytes::<true, false>,
-                        (true, true) => bytes::<true, true>,
+                        (false, false) => codes::<Bytes<false, false>>,
+                        (false, true) => codes::<Bytes<false, true>>,
+                        (true, false) => codes::<Bytes<true, false>>,
+                        (true, true) => codes::<Bytes<true, true>>,
                     }),
                 };
                 let (column_bytes, rows) = (column_bytes::<C>(), WRITTEN_ROWS);
@@ -275,11 +275,6 @@ macro_rules! kernels {
             unsafe fn gelu(gate: *mut f32, up: *const f32) {
                 // SAFETY: the caller's contract is the callee's.
                 unsafe { vector::gate_gelu($make, gate, up) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn bytes<const HALVES: bool, const MINIMUM: bool>(args: &TileArgs, out: &mut TileOutput) {
-                // SAFETY: the caller's contract is the callee's.
-                unsafe { tile::<_, OfBytes<HALVES, MINIMUM>>($make, args, out) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn written<C: Codes>(from: *const u8, columns: usize, to: *mut u8) {

@@ -37,6 +37,8 @@ pub(crate) unsafe trait Codes {
     const HALVES: bool = false;
     /// Whether these are codes that have been written out for many rows.
     const WRITTEN: bool = false;
+    /// Whether tiles take quads one after the other, as bytes, rather than in pairs, which leaves registers for six rows.
+    const ONE_BY_ONE: bool = false;
 
     /// Sixteen rows' scales, for `half` 0 or 1 of the record.
     unsafe fn scale<I: Isa>(isa: I, header: *const u8, record: *const u8, half: usize) -> I::F32;

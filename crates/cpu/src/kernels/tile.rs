@@ -20,7 +20,6 @@ mod tests;
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) use by_matrix::codes_by_matrix;
-pub(crate) use bytes::OfBytes;
 use narrow::quads_before_widening;
 use outliers::{add_outliers, add_panel};
 pub(crate) use plain::{Bf16, F16, F32};
@@ -217,7 +216,7 @@ unsafe fn store<I: Isa, const ROWS: usize, const GROUPS: usize>(
 pub(crate) struct OfCodes<C>(PhantomData<C>);
 
 impl<C: Codes> Product for OfCodes<C> {
-    const HEIGHT: usize = 4;
+    const HEIGHT: usize = if C::ONE_BY_ONE { 6 } else { 4 };
     const WRITTEN_OUT: bool = !C::WRITTEN;
 
     #[inline(always)]
@@ -302,6 +301,25 @@ unsafe fn record<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
     rows: &[*const ActivationBlock; ROWS],
     sums: &mut [[I::F32; GROUPS]; ROWS],
 ) {
+    if C::ONE_BY_ONE {
+        bytes::one_by_one::<I, C, ROWS, GROUPS>(isa, records, rows, sums);
+    } else {
+        in_pairs::<I, C, ROWS, GROUPS>(isa, headers, records, rows, sums);
+    }
+    if C::MINIMUM {
+        add_minimums::<I, C, ROWS, GROUPS>(isa, headers, records, rows, sums);
+    }
+}
+
+/// Adds one record's product but for its minimums, quads in pairs.
+#[inline(always)]
+unsafe fn in_pairs<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
+    isa: I,
+    headers: &[*const u8; GROUPS],
+    records: &[*const u8; GROUPS],
+    rows: &[*const ActivationBlock; ROWS],
+    sums: &mut [[I::F32; GROUPS]; ROWS],
+) {
     // With few sums in flight the two halves also keep the dot chain short.
     let split = C::HALVES || ROWS * GROUPS <= 2;
     let bias = if C::BYTES { I::BYTE_BIAS } else { C::BIAS };
@@ -343,9 +361,6 @@ unsafe fn record<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
                 sums[row][group] = isa.fma(dot, isa.mul(scales[group], step), sums[row][group]);
             }
         }
-    }
-    if C::MINIMUM {
-        add_minimums::<I, C, ROWS, GROUPS>(isa, headers, records, rows, sums);
     }
 }
 

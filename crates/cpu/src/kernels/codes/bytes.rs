@@ -56,6 +56,7 @@ const fn record_bytes(halves: bool, minimum: bool) -> usize {
 unsafe impl<const HALVES: bool, const MINIMUM: bool> Codes for Bytes<HALVES, MINIMUM> {
     const BIAS: i32 = 128;
     const BYTES: bool = true;
+    const ONE_BY_ONE: bool = true;
     const MINIMUM: bool = MINIMUM;
     const HALVES: bool = HALVES;
     written_out!();
@@ -112,7 +113,7 @@ unsafe fn write_quads<I: Interleave, C: Codes, const PAIR: usize>(isa: I, record
     // The same distance from 128 as from the layout's own bias, so that products are the same whole numbers.
     let raise = matches!(I::MANY_ROWS, ManyRows::Bytes) && !C::BYTES;
     let raise = if raise { (128 - C::BIAS) as u8 } else { 0 };
-    for (quads, pair) in C::quads::<I, PAIR>(isa, record).into_iter().zip([PAIR, PAIR + 4]) {
-        isa.store_bytes(to.add(QUAD_BYTES * pair), isa.add_where(quads, u64::MAX, raise));
-    }
+    let [low, high] = C::quads::<I, PAIR>(isa, record);
+    isa.store_bytes(to.add(QUAD_BYTES * PAIR), isa.add_where(low, u64::MAX, raise));
+    isa.store_bytes(to.add(QUAD_BYTES * (PAIR + 4)), isa.add_where(high, u64::MAX, raise));
 }

@@ -4,68 +4,39 @@
 //! pipes, 0.72 of the dot peak. The twelve sums in flight cover a dot product of five cycles, which those of four rows (eight)
 //! do not. Quads are taken one after the other, so that a part with its own scale needs no sums of its own.
 //!
-//! Each output comes from the operations of [`super::record`] in their order, so that it has the same bits.
+//! Each output comes from the operations of [`super::in_pairs`] in their order, so that it has the same bits.
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of TileArgs")]
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::{OfCodes, Product, TileArgs, TileOutput, add_minimums, store};
 use crate::activations::ActivationBlock;
 use crate::arch::Isa;
-use crate::kernels::codes::{Bytes, Codes};
+use crate::kernels::codes::Codes;
 
-/// [`Bytes`] for a format with these properties.
-pub(crate) struct OfBytes<const HALVES: bool, const MINIMUM: bool>;
-
-impl<const HALVES: bool, const MINIMUM: bool> Product for OfBytes<HALVES, MINIMUM> {
-    const HEIGHT: usize = 6;
-
-    #[inline(always)]
-    unsafe fn tile<I: Isa, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(
-        isa: I,
-        args: &TileArgs,
-        first_row: usize,
-        first_group: usize,
-        out: &mut TileOutput,
-    ) {
-        let mut rows: [*const ActivationBlock; ROWS] = std::array::from_fn(|row| args.row(first_row + row));
-        let mut groups: [*const u8; GROUPS] = std::array::from_fn(|group| args.group(first_group + group));
-        let mut sums = [[isa.splat(0.0); GROUPS]; ROWS];
-        for _ in 0..args.columns / 32 {
-            let mut dots = [[isa.splat_i32(0); GROUPS]; ROWS];
-            for row in 0..ROWS {
-                let codes = &(*rows[row]).sums;
-                let lowered = if HALVES { codes.lowered_low(I::BYTE_BIAS) } else { codes.lowered(I::BYTE_BIAS) };
-                dots[row] = [isa.splat_i32(lowered); GROUPS];
-            }
-            add_half::<I, Bytes<HALVES, MINIMUM>, ROWS, GROUPS, 0>(isa, &groups, &rows, &mut dots);
-            if HALVES {
-                add_scaled::<I, Bytes<HALVES, MINIMUM>, ROWS, GROUPS>(isa, &groups, &rows, 0, &dots, &mut sums);
-                for row in 0..ROWS {
-                    dots[row] = [isa.splat_i32((*rows[row]).sums.lowered_high(I::BYTE_BIAS)); GROUPS];
-                }
-            }
-            add_half::<I, Bytes<HALVES, MINIMUM>, ROWS, GROUPS, 1>(isa, &groups, &rows, &mut dots);
-            let half = HALVES as usize;
-            add_scaled::<I, Bytes<HALVES, MINIMUM>, ROWS, GROUPS>(isa, &groups, &rows, half, &dots, &mut sums);
-            if MINIMUM {
-                add_minimums::<I, Bytes<HALVES, MINIMUM>, ROWS, GROUPS>(isa, &groups, &groups, &rows, &mut sums);
-            }
-            for group in &mut groups {
-                *group = group.add(Bytes::<HALVES, MINIMUM>::RECORD);
-            }
-            for row in &mut rows {
-                *row = row.add(1);
-            }
+/// As [`super::in_pairs`].
+#[inline(always)]
+pub(super) unsafe fn one_by_one<I: Isa, C: Codes, const ROWS: usize, const GROUPS: usize>(
+    isa: I,
+    groups: &[*const u8; GROUPS],
+    rows: &[*const ActivationBlock; ROWS],
+    sums: &mut [[I::F32; GROUPS]; ROWS],
+) {
+    let mut dots = [[isa.splat_i32(0); GROUPS]; ROWS];
+    for row in 0..ROWS {
+        let codes = &(*rows[row]).sums;
+        let lowered = if C::HALVES { codes.lowered_low(I::BYTE_BIAS) } else { codes.lowered(I::BYTE_BIAS) };
+        dots[row] = [isa.splat_i32(lowered); GROUPS];
+    }
+    add_half::<I, C, ROWS, GROUPS, 0>(isa, groups, rows, &mut dots);
+    if C::HALVES {
+        add_scaled::<I, C, ROWS, GROUPS>(isa, groups, rows, 0, &dots, sums);
+        for row in 0..ROWS {
+            dots[row] = [isa.splat_i32((*rows[row]).sums.lowered_high(I::BYTE_BIAS)); GROUPS];
         }
-        store(isa, &sums, (first_row, first_group), out);
     }
-
-    #[inline(always)]
-    unsafe fn finish<I: Isa>(isa: I, args: &TileArgs, out: &mut TileOutput) {
-        OfCodes::<Bytes<HALVES, MINIMUM>>::finish(isa, args, out);
-    }
+    add_half::<I, C, ROWS, GROUPS, 1>(isa, groups, rows, &mut dots);
+    add_scaled::<I, C, ROWS, GROUPS>(isa, groups, rows, C::HALVES as usize, &dots, sums);
 }
 
 /// Adds the products of four quads.
