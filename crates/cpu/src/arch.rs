@@ -219,11 +219,13 @@ impl Level {
         Level::Portable(portable::Portable)
     }
 
-    /// What the choices come to on this processor, each once.
+    /// What the choices come to on this processor, each once, and AVX-VNNI where AVX-512 is preferred to it.
     #[cfg(test)]
     pub(crate) fn all() -> Vec<Level> {
         let choices = [IsaChoice::Best, IsaChoice::WithoutVnni, IsaChoice::AtMostAvx2, IsaChoice::Portable];
         let mut levels: Vec<Level> = choices.map(Level::detect).into();
+        #[cfg(target_arch = "x86_64")]
+        levels.extend(avx2::Avx2Vnni::detect().map(Level::Avx2Vnni));
         levels.dedup_by_key(|level| level.name());
         levels
     }
