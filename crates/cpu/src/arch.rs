@@ -134,6 +134,9 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     }
     /// Hints that the line at `from` is wanted soon.
     unsafe fn prefetch(self, from: *const u8);
+    /// Hints that the line at `from` is wanted in the second-level cache, where that was seen to help.
+    #[inline(always)]
+    unsafe fn prefetch_far(self, _from: *const u8) {}
 }
 
 /// The instruction sets this build can use, best first.

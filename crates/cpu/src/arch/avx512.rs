@@ -318,4 +318,8 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     unsafe fn prefetch(self, from: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
     }
+    #[inline(always)]
+    unsafe fn prefetch_far(self, from: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
+    }
 }

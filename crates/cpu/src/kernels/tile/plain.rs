@@ -2,7 +2,7 @@
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of TileArgs")]
 
-use super::{PREFETCH_BYTES, Product, TileArgs, TileOutput, store};
+use super::{Product, TileArgs, TileOutput, prefetch_stream, store};
 use crate::arch::Isa;
 use crate::layout::GROUP_ROWS;
 
@@ -31,7 +31,7 @@ macro_rules! plain {
                     for group in 0..GROUPS {
                         let at = groups[group].add(column * GROUP_ROWS);
                         if STREAMS {
-                            isa.prefetch(at.cast::<u8>().wrapping_add(PREFETCH_BYTES));
+                            prefetch_stream(isa, at.cast());
                         }
                         weights[group] = isa.$load(at);
                     }
