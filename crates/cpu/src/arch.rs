@@ -94,6 +94,8 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     unsafe fn sum_i32(self, a: Self::I32) -> i32;
     /// The low byte of each lane.
     unsafe fn store_i8(self, to: *mut i8, value: Self::I32);
+    /// The sums of sixteen codes and of the sixteen behind them.
+    unsafe fn sum_codes(self, codes: *const i8) -> [i32; 2];
 
     unsafe fn load_bytes(self, from: *const u8) -> Self::U8;
     /// The low four bits of each byte.

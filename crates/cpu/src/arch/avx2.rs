@@ -286,6 +286,10 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
         _mm_storeu_si128(to.cast(), bytes);
     }
+    #[inline(always)]
+    unsafe fn sum_codes(self, codes: *const i8) -> [i32; 2] {
+        sum_codes(codes)
+    }
 
     #[inline(always)]
     unsafe fn load_bytes(self, from: *const u8) -> Pair<__m256i> {
@@ -374,4 +378,15 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     unsafe fn prefetch_far(self, from: *const u8) {
         _mm_prefetch::<_MM_HINT_T1>(from.cast());
     }
+}
+
+/// Both halves go through the same instructions. They are loaded by themselves, as they were stored.
+#[inline(always)]
+pub(super) unsafe fn sum_codes(codes: *const i8) -> [i32; 2] {
+    let codes = _mm256_loadu2_m128i(codes.add(16).cast(), codes.cast());
+    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), codes);
+    let quads = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    let two = _mm256_add_epi32(quads, _mm256_shuffle_epi32::<0b01_00_11_10>(quads));
+    let sums = _mm256_add_epi32(two, _mm256_shuffle_epi32::<0b10_11_00_01>(two));
+    [_mm_cvtsi128_si32(_mm256_castsi256_si128(sums)), _mm_cvtsi128_si32(_mm256_extracti128_si256::<1>(sums))]
 }

@@ -249,6 +249,10 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     unsafe fn store_i8(self, to: *mut i8, value: __m512i) {
         _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(value));
     }
+    #[inline(always)]
+    unsafe fn sum_codes(self, codes: *const i8) -> [i32; 2] {
+        super::avx2::sum_codes(codes)
+    }
 
     #[inline(always)]
     unsafe fn load_bytes(self, from: *const u8) -> __m512i {

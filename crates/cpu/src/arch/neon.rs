@@ -369,6 +369,10 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         let high = vreinterpretq_s8_s16(vuzp1q_s16(c, d));
         vst1q_s8(to, vuzp1q_s8(low, high));
     }
+    #[inline(always)]
+    unsafe fn sum_codes(self, codes: *const i8) -> [i32; 2] {
+        [codes, codes.add(16)].map(|codes| i32::from(vaddlvq_s8(vld1q_s8(codes))))
+    }
 
     #[inline(always)]
     unsafe fn load_bytes(self, from: *const u8) -> Four<uint8x16_t> {

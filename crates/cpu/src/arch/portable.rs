@@ -157,6 +157,10 @@ unsafe impl Isa for Portable {
     unsafe fn store_i8(self, to: *mut i8, value: [i32; 16]) {
         to.cast::<[i8; 16]>().write_unaligned(value.map(|v| v as i8));
     }
+    #[inline(always)]
+    unsafe fn sum_codes(self, codes: *const i8) -> [i32; 2] {
+        codes.cast::<[[i8; 16]; 2]>().read_unaligned().map(|codes| codes.into_iter().map(i32::from).sum())
+    }
 
     #[inline(always)]
     unsafe fn load_bytes(self, from: *const u8) -> [u8; 64] {

@@ -23,15 +23,8 @@ const HIGH: f32 = 254.0;
 pub(crate) unsafe fn quantize<I: Isa>(isa: I, x: *const f32, blocks: usize, out: *mut ActivationBlock) {
     // In f32 the squares of small numbers would be zero, and every block would count as an outlier.
     let mut squares = 0.0_f64;
-    for block in 0..blocks {
-        let at = x.add(32 * block);
-        let (low, high) = (isa.load(at), isa.load(at.add(16)));
-        let largest = isa.largest(isa.max(isa.abs(low), isa.abs(high)));
-        // A block of denormals would overflow the reciprocal; it is as good as zero.
-        let (scale, inverse) = if largest > 1e-30 { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
-        let inverse = isa.splat(inverse);
-        write_codes(isa, [isa.mul(low, inverse), isa.mul(high, inverse)], scale, &mut *out.add(block));
-        squares += f64::from(largest) * f64::from(largest);
+    for first in (0..blocks).step_by(SOME) {
+        quantize_some(isa, x.add(32 * first), SOME.min(blocks - first), out.add(first), &mut squares);
     }
     let limit = (squares / blocks as f64 * OUTLIER).sqrt() as f32 / 127.0;
     let (mut ordinary, mut count) = (0.0, 0);
@@ -54,6 +47,35 @@ pub(crate) unsafe fn quantize<I: Isa>(isa: I, x: *const f32, blocks: usize, out:
     }
 }
 
+/// Blocks that are quantised side by side, stage by stage: each waits long for its largest value, its reciprocal and its sums.
+const SOME: usize = 16;
+
+/// Quantises at most [`SOME`] blocks, each with the scale of its largest magnitude, the square of which is added to `squares`.
+#[inline(always)]
+unsafe fn quantize_some<I: Isa>(isa: I, x: *const f32, blocks: usize, out: *mut ActivationBlock, squares: &mut f64) {
+    let mut largest = [0.0_f32; SOME];
+    for block in 0..blocks {
+        let at = x.add(32 * block);
+        largest[block] = isa.largest(isa.max(isa.abs(isa.load(at)), isa.abs(isa.load(at.add(16)))));
+        *squares += f64::from(largest[block]) * f64::from(largest[block]);
+    }
+    let (mut scales, mut inverses) = ([0.0; SOME], [0.0; SOME]);
+    for block in 0..SOME {
+        // A block of denormals would overflow the reciprocal; it is as good as zero.
+        if largest[block] > 1e-30 {
+            (scales[block], inverses[block]) = (largest[block] / 127.0, 127.0 / largest[block]);
+        }
+    }
+    for block in 0..blocks {
+        let (at, inverse) = (x.add(32 * block), isa.splat(inverses[block]));
+        let values = [isa.mul(isa.load(at), inverse), isa.mul(isa.load(at.add(16)), inverse)];
+        store_codes(isa, values, &mut *out.add(block));
+    }
+    for block in 0..blocks {
+        finish_block(isa, scales[block], &mut *out.add(block));
+    }
+}
+
 /// Quantises a block anew, so that what is within `usual` has one digit and the best scale for that.
 #[inline(always)]
 unsafe fn split<I: Isa>(isa: I, x: *const f32, usual: f32, to: &mut ActivationBlock) {
@@ -70,7 +92,8 @@ unsafe fn split<I: Isa>(isa: I, x: *const f32, usual: f32, to: &mut ActivationBl
     let high = high_digits(isa, values);
     let unit = isa.splat(-HIGH);
     let low = [isa.fma(isa.to_f32(high[0]), unit, values[0]), isa.fma(isa.to_f32(high[1]), unit, values[1])];
-    write_codes(isa, low, within / 127.0, to);
+    store_codes(isa, low, to);
+    finish_block(isa, within / 127.0, to);
     let quads = bytes_of(isa, high);
     for pair in 0..4 {
         let any = quads[pair] != [0; 4] || quads[pair + 4] != [0; 4];
@@ -94,13 +117,18 @@ unsafe fn bytes_of<I: Isa>(isa: I, codes: [I::I32; 2]) -> [[i8; 4]; 8] {
     quads
 }
 
-/// Rounds values in units of `scale` to codes.
+/// Rounds values to codes.
 #[inline(always)]
-unsafe fn write_codes<I: Isa>(isa: I, values: [I::F32; 2], scale: f32, to: &mut ActivationBlock) {
-    let (low, high) = (isa.round(values[0]), isa.round(values[1]));
-    isa.store_i8(to.codes.as_mut_ptr(), low);
-    isa.store_i8(to.codes.as_mut_ptr().add(16), high);
-    to.sums = CodeSums::new(scale, isa.sum_i32(low), isa.sum_i32(high));
+unsafe fn store_codes<I: Isa>(isa: I, values: [I::F32; 2], to: &mut ActivationBlock) {
+    isa.store_i8(to.codes.as_mut_ptr(), isa.round(values[0]));
+    isa.store_i8(to.codes.as_mut_ptr().add(16), isa.round(values[1]));
+}
+
+/// What goes with the codes of a block that has no outliers.
+#[inline(always)]
+unsafe fn finish_block<I: Isa>(isa: I, scale: f32, to: &mut ActivationBlock) {
+    let [low, high] = isa.sum_codes(to.codes.as_ptr());
+    to.sums = CodeSums::new(scale, low, high);
     to.outlier_pairs = 0;
 }
 

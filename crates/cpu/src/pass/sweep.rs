@@ -249,9 +249,22 @@ impl Walk<'_> {
         let bytes = matrices.map(Matrix::group_bytes).max().unwrap_or(1);
         let cached = if rows <= STREAM_ROWS { total } else { SWEEP_BYTES / bytes };
         let shared = total.div_ceil(self.worker.threads * 8);
-        // Even, so that tiles of two groups come out whole.
-        cached.min(shared).max(2).next_multiple_of(2)
+        even_chunk(total, cached.min(shared), cached, self.worker.threads)
     }
+}
+
+/// About `wanted` and at most `most` of `total` groups, as many as let all threads end at the same time; even, so that tiles of
+/// two groups come out whole.
+fn even_chunk(total: usize, wanted: usize, most: usize, threads: usize) -> usize {
+    let wanted = wanted.max(2).next_multiple_of(2);
+    // Of many groups, one chunk more or less counts for little.
+    if wanted > 32 {
+        return wanted;
+    }
+    let furthest = (2 * wanted).min(most).max(2);
+    let end = |chunk: usize| total.div_ceil(chunk).div_ceil(threads) * chunk;
+    let chunks = (1..=furthest / 2).rev().map(|pairs| 2 * pairs);
+    chunks.min_by_key(|&chunk| (end(chunk), wanted.abs_diff(chunk))).unwrap_or(wanted)
 }
 
 /// Rows that sweep over all groups before the next ones do. Packed groups stay in cache, so panels go outside; blocks in
