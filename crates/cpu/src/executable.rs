@@ -127,7 +127,7 @@ impl Executable {
             landing: Landing::default(),
             // Kernels prefetch past the end of the last group, never read there.
             arena: Region::new(arena_end, Use::Dense, "weights")?,
-            staging: Region::new(2 * threads * staged, Use::Sparse, "weights that are prepared as they are used")?,
+            staging: Region::new(2 * threads * staged, Use::Dense, "weights that are prepared as they are used")?,
             staging_bytes: staged,
             program,
             bucket,
