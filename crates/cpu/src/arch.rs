@@ -136,6 +136,8 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     }
     /// Hints that the line at `from` is wanted soon.
     unsafe fn prefetch(self, from: *const u8);
+    /// Hints that the line at `to` will be written soon: other cores give it up meanwhile.
+    unsafe fn prefetch_to_write(self, to: *const u8);
     /// Hints that the line at `from` is wanted in the second-level cache, where that was seen to help.
     #[inline(always)]
     unsafe fn prefetch_far(self, _from: *const u8) {}

@@ -375,6 +375,10 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
     }
     #[inline(always)]
+    unsafe fn prefetch_to_write(self, to: *const u8) {
+        prefetch_to_write(to);
+    }
+    #[inline(always)]
     unsafe fn prefetch_far(self, from: *const u8) {
         _mm_prefetch::<_MM_HINT_T1>(from.cast());
     }
@@ -389,4 +393,11 @@ pub(super) unsafe fn sum_codes(codes: *const i8) -> [i32; 2] {
     let two = _mm256_add_epi32(quads, _mm256_shuffle_epi32::<0b01_00_11_10>(quads));
     let sums = _mm256_add_epi32(two, _mm256_shuffle_epi32::<0b10_11_00_01>(two));
     [_mm_cvtsi128_si32(_mm256_castsi256_si128(sums)), _mm_cvtsi128_si32(_mm256_extracti128_si256::<1>(sums))]
+}
+
+/// The intrinsic becomes a prefetch for reading where a feature that is not detected is not set. Processors that do not know
+/// the instruction pass over it.
+#[inline(always)]
+pub(super) unsafe fn prefetch_to_write(to: *const u8) {
+    std::arch::asm!("prefetchw [{to}]", to = in(reg) to, options(nostack, readonly, preserves_flags));
 }

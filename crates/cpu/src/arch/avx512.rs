@@ -323,6 +323,10 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         _mm_prefetch::<_MM_HINT_T0>(from.cast());
     }
     #[inline(always)]
+    unsafe fn prefetch_to_write(self, to: *const u8) {
+        super::avx2::prefetch_to_write(to);
+    }
+    #[inline(always)]
     unsafe fn prefetch_far(self, from: *const u8) {
         _mm_prefetch::<_MM_HINT_T1>(from.cast());
     }

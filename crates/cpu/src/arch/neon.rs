@@ -445,4 +445,8 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         // Asks for no permission: an address past the end is ignored.
         asm!("prfm pldl1keep, [{at}]", at = in(reg) from, options(nostack, readonly, preserves_flags));
     }
+    #[inline(always)]
+    unsafe fn prefetch_to_write(self, to: *const u8) {
+        asm!("prfm pstl1keep, [{at}]", at = in(reg) to, options(nostack, readonly, preserves_flags));
+    }
 }

@@ -217,4 +217,6 @@ unsafe impl Isa for Portable {
     }
     #[inline(always)]
     unsafe fn prefetch(self, _from: *const u8) {}
+    #[inline(always)]
+    unsafe fn prefetch_to_write(self, _to: *const u8) {}
 }

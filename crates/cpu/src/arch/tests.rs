@@ -190,6 +190,7 @@ unsafe fn byte_operations<I: Isa>(isa: I, input: &Input, acc: I::I32, results: &
         }
     }
     isa.prefetch(std::ptr::without_provenance(64));
+    isa.prefetch_to_write(std::ptr::without_provenance(64));
     isa.prefetch_far(std::ptr::without_provenance(64));
 }
 

@@ -79,12 +79,13 @@ unsafe fn quantize_some<I: Isa>(isa: I, x: *const f32, blocks: usize, out: *mut 
 /// Quantises a block anew, so that what is within `usual` has one digit and the best scale for that.
 #[inline(always)]
 unsafe fn split<I: Isa>(isa: I, x: *const f32, usual: f32, to: &mut ActivationBlock) {
-    let (mut within, mut largest) = (0.0_f32, 0.0_f32);
+    let mut usual_ones = [0.0_f32; 32];
     for at in 0..32 {
         let magnitude = (*x.add(at)).abs();
-        largest = largest.max(magnitude);
-        within = within.max(if magnitude <= usual { magnitude } else { 0.0 });
+        usual_ones[at] = if magnitude <= usual { magnitude } else { 0.0 };
     }
+    let within = isa.largest(isa.max(isa.load(usual_ones.as_ptr()), isa.load(usual_ones[16..].as_ptr())));
+    let largest = isa.largest(isa.max(isa.abs(isa.load(x)), isa.abs(isa.load(x.add(16)))));
     // Two digits reach so far and no further.
     let within = within.max(largest / HIGH);
     let inverse = isa.splat(127.0 / within);

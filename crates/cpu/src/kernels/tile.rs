@@ -171,7 +171,9 @@ unsafe fn prefetch_results<I: Isa>(isa: I, args: &TileArgs) {
     }
     for row in 0..args.row_count {
         for group in 0..args.group_count {
-            isa.prefetch(args.target.0.wrapping_add(row * args.target.1 + group * size_of::<[f32; GROUP_ROWS]>()));
+            isa.prefetch_to_write(
+                args.target.0.wrapping_add(row * args.target.1 + group * size_of::<[f32; GROUP_ROWS]>()),
+            );
         }
     }
 }

@@ -46,7 +46,7 @@ impl Walk<'_> {
         let high = |rows: usize| if rows == 1 { SINGLE_ROW_QUERIES } else { QUERY_ROWS };
         let tiles_of = |rows: usize| (rows * group).div_ceil(high(rows)) * step.kv_heads;
         let total: usize = self.pass.runs.iter().map(|(_, rows)| tiles_of(*rows)).sum();
-        let chunk = (total / (self.worker.threads * 16)).clamp(1, 8);
+        let chunk = (total / (self.worker.threads * 32)).clamp(1, 8);
         self.phase(total, chunk, |walk, claimed| {
             for mut index in claimed {
                 for (first_row, rows) in &walk.pass.runs {

@@ -35,10 +35,12 @@ impl Walk<'_> {
         // its own, so that no slice may span them.
         unsafe {
             to_f16(keys.as_ptr(), width, halves.as_mut_ptr());
-            for (element, half) in halves.iter().enumerate() {
-                *head.address_mut(element * PAGE + at) = *half;
-            }
+            // The values' slice lies behind all keys, so that its check stands for theirs.
             let to = head.slice_mut(PAGE * width + at * value_stride(width), width);
+            let first = head.address_mut(at);
+            for (element, half) in halves.iter().enumerate() {
+                *first.add(element * PAGE) = *half;
+            }
             to_f16(values.as_ptr(), width, to.as_mut_ptr());
         }
     }
