@@ -332,3 +332,25 @@ impl Tile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::even_chunk;
+
+    #[test]
+    fn chunks_let_threads_end_together() {
+        // (groups, wanted, most, threads, chunk)
+        for (total, wanted, most, threads, expected) in [
+            (36, 3, 25, 2, 6),
+            (60, 4, 25, 2, 6),
+            (96, 6, 12, 2, 6),
+            (56, 4, 4, 2, 4),
+            (304, 19, 304, 2, 8),
+            (9496, 594, 9496, 2, 594),
+            (1, 1, 1, 8, 2),
+            (7, 1, 1, 1, 2),
+        ] {
+            assert_eq!(even_chunk(total, wanted, most, threads), expected, "{total} groups, {threads} threads");
+        }
+    }
+}
