@@ -233,7 +233,8 @@ impl Level {
         let mut levels: Vec<Level> = choices.map(Level::detect).into();
         #[cfg(target_arch = "x86_64")]
         levels.extend(avx2::Avx2Vnni::detect().map(Level::Avx2Vnni));
-        levels.dedup_by_key(|level| level.name());
+        let mut names = std::collections::HashSet::new();
+        levels.retain(|level| names.insert(level.name()));
         levels
     }
 

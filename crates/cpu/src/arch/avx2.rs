@@ -384,11 +384,10 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     }
 }
 
-/// Both halves go through the same instructions. They are loaded by themselves, as they were stored.
+/// Both halves go through the same instructions.
 #[inline(always)]
 pub(super) unsafe fn sum_codes(codes: *const i8) -> [i32; 2] {
-    let codes = _mm256_loadu2_m128i(codes.add(16).cast(), codes.cast());
-    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), codes);
+    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_loadu_si256(codes.cast()));
     let quads = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
     let two = _mm256_add_epi32(quads, _mm256_shuffle_epi32::<0b01_00_11_10>(quads));
     let sums = _mm256_add_epi32(two, _mm256_shuffle_epi32::<0b10_11_00_01>(two));

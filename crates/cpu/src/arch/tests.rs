@@ -131,6 +131,7 @@ unsafe fn operations<I: Isa>(isa: I, input: &Input) -> Results {
     ];
     let [whole, other] = input.whole.map(|numbers| isa.round(isa.load(numbers.map(|number| number as f32).as_ptr())));
     let exponents = isa.round(isa.load(input.exponents.map(|number| number as f32).as_ptr()));
+    let [first, second] = isa.sum_codes(input.bytes.as_ptr().cast());
     results.extend([
         ("round", stored_i32(isa, isa.round(isa.load(input.fractions.as_ptr())))),
         ("to_f32", stored_i32(isa, whole)),
@@ -139,6 +140,8 @@ unsafe fn operations<I: Isa>(isa: I, input: &Input) -> Results {
         ("add_i32", stored_i32(isa, isa.add_i32(whole, other))),
         ("sum_i32", [isa.sum_i32(whole) as f32; 16]),
         ("store_i8", stored_i8(isa, exponents)),
+        ("sum_codes, first", [first as f32; 16]),
+        ("sum_codes, second", [second as f32; 16]),
     ]);
     byte_operations(isa, input, whole, &mut results);
     results
@@ -241,6 +244,7 @@ fn expected(input: &Input, fused: bool) -> Results {
     let [a, b, c] = input.floats;
     let [whole, other] = input.whole;
     let larger = |x, y| if x > y { x } else { y };
+    let sum_codes = |codes: &[u8]| codes.iter().map(|code| i32::from(code.cast_signed())).sum::<i32>() as f32;
     let mut results = vec![
         ("splat", [input.finite[0]; 16]),
         ("splat_f16", [f16::from_bits(input.halves[0]).to_f32_const(); 16]),
@@ -266,6 +270,8 @@ fn expected(input: &Input, fused: bool) -> Results {
         ("add_i32", lanes(|i| (whole[i] + other[i]) as f32)),
         ("sum_i32", [whole.iter().sum::<i32>() as f32; 16]),
         ("store_i8", input.exponents.map(|number| number as f32)),
+        ("sum_codes, first", [sum_codes(&input.bytes[..16]); 16]),
+        ("sum_codes, second", [sum_codes(&input.bytes[16..32]); 16]),
     ];
     let dot = |quad: [i32; 4], weight: fn(u8) -> i32| {
         lanes(|lane| {

@@ -125,7 +125,7 @@ unsafe fn store_codes<I: Isa>(isa: I, values: [I::F32; 2], to: &mut ActivationBl
     isa.store_i8(to.codes.as_mut_ptr().add(16), isa.round(values[1]));
 }
 
-/// What goes with the codes of a block that has no outliers.
+/// What goes with the codes of a block, which has no outliers so far.
 #[inline(always)]
 unsafe fn finish_block<I: Isa>(isa: I, scale: f32, to: &mut ActivationBlock) {
     let [low, high] = isa.sum_codes(to.codes.as_ptr());
