@@ -23,8 +23,8 @@ const HIGH: f32 = 254.0;
 pub(crate) unsafe fn quantize<I: Isa>(isa: I, x: *const f32, blocks: usize, out: *mut ActivationBlock) {
     // In f32 the squares of small numbers would be zero, and every block would count as an outlier.
     let mut squares = 0.0_f64;
-    for first in (0..blocks).step_by(SOME) {
-        quantize_some(isa, x.add(32 * first), SOME.min(blocks - first), out.add(first), &mut squares);
+    for first in (0..blocks).step_by(SIDE_BY_SIDE) {
+        quantize_side_by_side(isa, x.add(32 * first), SIDE_BY_SIDE.min(blocks - first), out.add(first), &mut squares);
     }
     let limit = (squares / blocks as f64 * OUTLIER).sqrt() as f32 / 127.0;
     let (mut ordinary, mut count) = (0.0, 0);
@@ -48,19 +48,26 @@ pub(crate) unsafe fn quantize<I: Isa>(isa: I, x: *const f32, blocks: usize, out:
 }
 
 /// Blocks that are quantised side by side, stage by stage: each waits long for its largest value, its reciprocal and its sums.
-const SOME: usize = 16;
+const SIDE_BY_SIDE: usize = 16;
 
-/// Quantises at most [`SOME`] blocks, each with the scale of its largest magnitude, the square of which is added to `squares`.
+/// Quantises at most [`SIDE_BY_SIDE`] blocks, each with the scale of its largest magnitude, and adds the squares of these to
+/// `squares`.
 #[inline(always)]
-unsafe fn quantize_some<I: Isa>(isa: I, x: *const f32, blocks: usize, out: *mut ActivationBlock, squares: &mut f64) {
-    let mut largest = [0.0_f32; SOME];
+unsafe fn quantize_side_by_side<I: Isa>(
+    isa: I,
+    x: *const f32,
+    blocks: usize,
+    out: *mut ActivationBlock,
+    squares: &mut f64,
+) {
+    let mut largest = [0.0_f32; SIDE_BY_SIDE];
     for block in 0..blocks {
         let at = x.add(32 * block);
         largest[block] = isa.largest(isa.max(isa.abs(isa.load(at)), isa.abs(isa.load(at.add(16)))));
         *squares += f64::from(largest[block]) * f64::from(largest[block]);
     }
-    let (mut scales, mut inverses) = ([0.0; SOME], [0.0; SOME]);
-    for block in 0..SOME {
+    let (mut scales, mut inverses) = ([0.0; SIDE_BY_SIDE], [0.0; SIDE_BY_SIDE]);
+    for block in 0..SIDE_BY_SIDE {
         // A block of denormals would overflow the reciprocal; it is as good as zero.
         if largest[block] > 1e-30 {
             (scales[block], inverses[block]) = (largest[block] / 127.0, 127.0 / largest[block]);
