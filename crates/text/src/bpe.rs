@@ -53,16 +53,40 @@ pub(crate) struct Bpe {
     whole: Vec<u64>,
 }
 
+/// A word that will be encoded.
+struct ExpectedWord {
+    /// Where it is in the text.
+    place: Range<usize>,
+    hash: u64,
+    /// The only token that it may be, unless hashes are equal by chance.
+    candidate: Option<TokenId>,
+}
+
 /// Buffers of one encoder, kept between words.
 #[derive(Default)]
 pub(crate) struct BpeScratch {
     pieces: Vec<Piece>,
     pairs: ShortPairs,
-    /// Tokens that words may be; see `expect_words`.
-    pub(crate) candidates: Vec<u32>,
+    expected: Vec<ExpectedWord>,
+    /// The next of them.
+    next_expected: usize,
     next: Vec<u32>,
     previous: Vec<u32>,
     queue: BinaryHeap<Reverse<Bigram>>,
+}
+
+impl BpeScratch {
+    /// What was found out about the word at `place`, if it was expected.
+    #[inline]
+    fn expected_at(&mut self, place: &Range<usize>) -> Option<Option<TokenId>> {
+        while let Some(expected) = self.expected.get(self.next_expected) {
+            if expected.place.start >= place.start {
+                return (expected.place == *place).then_some(expected.candidate);
+            }
+            self.next_expected += 1;
+        }
+        None
+    }
 }
 
 impl Bpe {
@@ -164,15 +188,27 @@ impl Bpe {
         (0..=255).filter(|&b| !has_token(b)).collect()
     }
 
-    /// The token that stands for the whole of `word`: because merges come to that, or whatever they say.
+    /// The token that stands for the whole word at `place` of `text`: because merges come to that, or whatever they say.
     #[inline]
-    pub(crate) fn whole_word(&self, vocabulary: &Vocabulary, word: &[u8]) -> Option<TokenId> {
+    pub(crate) fn whole_word(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &[u8],
+        place: &Range<usize>,
+        scratch: &mut BpeScratch,
+    ) -> Option<TokenId> {
+        let word = &text[place.clone()];
         if self.from_characters && !self.ignore_merges {
             let wanted = self.whole_line_breaks && word.iter().all(|&b| b == b'\n');
             return if wanted { vocabulary.table.find(word) } else { None };
         }
         let is_made = |id: u32| self.whole.get(id as usize / 64).is_some_and(|bits| bits >> (id % 64) & 1 != 0);
-        vocabulary.table.find(word).filter(|&id| self.ignore_merges || is_made(id))
+        let found = match scratch.expected_at(place) {
+            Some(None) => None,
+            Some(Some(candidate)) if vocabulary.table.get(candidate) == word => Some(candidate),
+            _ => vocabulary.table.find(word),
+        };
+        found.filter(|&id| self.ignore_merges || is_made(id))
     }
 
     #[inline]
@@ -228,21 +264,23 @@ impl Bpe {
         vocabulary: &Vocabulary,
         text: &[u8],
         words: &[Range<usize>],
-        candidates: &mut Vec<u32>,
+        scratch: &mut BpeScratch,
     ) {
-        for word in words {
-            vocabulary.table.expect(&text[word.clone()]);
-        }
-        candidates.clear();
-        for word in words {
-            let word = &text[word.clone()];
-            match vocabulary.table.expect_candidate(word) {
-                Some(candidate) => candidates.push(candidate),
-                None if self.from_characters || word.len() > SHORT_WORD => {}
-                None => self.expect_first_merges(word),
+        let BpeScratch { expected, next_expected, .. } = scratch;
+        *next_expected = 0;
+        expected.clear();
+        expected.extend(words.iter().map(|word| ExpectedWord {
+            place: word.clone(),
+            hash: vocabulary.table.expect(&text[word.clone()]),
+            candidate: None,
+        }));
+        for (word, expected) in words.iter().zip(&mut *expected) {
+            expected.candidate = vocabulary.table.expect_candidate(expected.hash);
+            if expected.candidate.is_none() && !self.from_characters && word.len() <= SHORT_WORD {
+                self.expect_first_merges(&text[word.clone()]);
             }
         }
-        for &candidate in &*candidates {
+        for candidate in expected.iter().filter_map(|expected| expected.candidate) {
             vocabulary.table.expect_text(candidate);
         }
     }

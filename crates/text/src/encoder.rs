@@ -252,7 +252,7 @@ struct BpeWords<'a> {
 
 impl EncodeWord for BpeWords<'_> {
     fn expect(&mut self, words: &[Range<usize>]) {
-        self.bpe.expect_words(self.vocabulary, self.text.as_bytes(), words, &mut self.scratch.candidates);
+        self.bpe.expect_words(self.vocabulary, self.text.as_bytes(), words, self.scratch);
     }
 
     fn encode(&mut self, word: Range<usize>, out: &mut Encoding) {
@@ -260,7 +260,10 @@ impl EncodeWord for BpeWords<'_> {
         let mut at = word.start;
         while at < word.end {
             let cut = text.floor_char_boundary(word.end.min(at + WORD_BYTES_MAX));
-            encode_word(bpe, vocabulary, &text.as_bytes()[at..cut], *base + at, scratch, out);
+            match bpe.whole_word(vocabulary, text.as_bytes(), &(at..cut), scratch) {
+                Some(id) => out.ids.push(id),
+                None => merge_word(bpe, vocabulary, &text.as_bytes()[at..cut], *base + at, scratch, out),
+            }
             at = cut;
         }
     }
@@ -342,14 +345,11 @@ impl Batch {
                 continue;
             }
             let word = &text[start..end];
-            if cache.push_other(word, &mut out.ids) {
+            if cache.push_other(place, word, &mut out.ids) {
                 continue;
             }
             if !expected {
-                let unknown = looks[i..].iter().filter(|look| !cache.knows(look.place, look.key));
-                self.unknown.clear();
-                self.unknown.extend(unknown.map(|look| look.start..look.end));
-                encode.expect(&self.unknown);
+                expect_unknown(cache, &looks[i..], &mut self.unknown, encode);
                 expected = true;
             }
             let before = (out.ids.len(), out.unencodable.len());
@@ -362,9 +362,29 @@ impl Batch {
     }
 }
 
+/// Expects those of the words that the cache does not have; which they are comes first, as bits, since no branch foresees it.
+fn expect_unknown(
+    cache: &WordCache,
+    looks: &[Look],
+    unknown: &mut Vec<Range<usize>>,
+    encode: &mut impl EncodeWord,
+) {
+    let mut bits = 0u64;
+    for (i, look) in looks.iter().enumerate() {
+        bits |= u64::from(!cache.knows(look.place, look.key)) << i;
+    }
+    unknown.clear();
+    while bits != 0 {
+        let look = &looks[bits.trailing_zeros() as usize];
+        unknown.push(look.start..look.end);
+        bits &= bits - 1;
+    }
+    encode.expect(unknown);
+}
+
 /// Merges one word of at most `WORD_BYTES_MAX` bytes, which starts at `offset` of the text.
 #[inline(never)]
-fn encode_word(
+fn merge_word(
     bpe: &Bpe,
     vocabulary: &Vocabulary,
     word: &[u8],
@@ -372,10 +392,6 @@ fn encode_word(
     scratch: &mut BpeScratch,
     out: &mut Encoding,
 ) {
-    if let Some(id) = bpe.whole_word(vocabulary, word) {
-        out.ids.push(id);
-        return;
-    }
     let pieces = bpe.merge_word(vocabulary, word, scratch);
     if pieces.iter().all(|&piece| bpe.is_token(piece)) {
         out.ids.extend_from_slice(pieces);

@@ -76,15 +76,19 @@ impl TextTable {
         self.find_hashed(text, self.hash(text))
     }
 
-    /// Asks for the memory that `find` reads first.
+    /// Asks for the memory that `find` reads first; gives the hash of the bytes.
     #[inline]
-    pub(crate) fn expect(&self, text: &[u8]) {
-        prefetch(&self.slots, self.hash(text) as usize & (self.slots.len() - 1));
+    pub(crate) fn expect(&self, text: &[u8]) -> u64 {
+        let hash = self.hash(text);
+        prefetch(&self.slots, hash as usize & (self.slots.len() - 1));
+        hash
     }
 
-    /// A number that these bytes may well have, if they have any; asks for the memory that says where its bytes are.
-    pub(crate) fn expect_candidate(&self, text: &[u8]) -> Option<u32> {
-        let (hash, mask) = (self.hash(text), self.slots.len() - 1);
+    /// The only number that bytes of this hash may well have; asks for the memory that says where its bytes are. None where no
+    /// such bytes have a number.
+    #[inline]
+    pub(crate) fn expect_candidate(&self, hash: u64) -> Option<u32> {
+        let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
         while self.slots[at] != EMPTY {
             if self.slots[at] >> 32 == hash >> 32 {

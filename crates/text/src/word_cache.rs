@@ -1,6 +1,6 @@
 //! A bounded memory of words already encoded: up to 15 bytes, or one byte repeated, and three
-//! tokens; two places per hash, the newest stay. Others, and words that take turns at a place, go to `LongWords`. Holds no
-//! exact set; a miss only costs time.
+//! tokens; two places per hash, the newest stay. Others, and words that take turns at a place, go to `LongWords`, and the line
+//! remembers that. Holds no exact set; a miss only costs time.
 
 use crate::long_words::LongWords;
 use crate::prefetch::prefetch;
@@ -30,7 +30,9 @@ struct Slot {
     /// The word, zero-padded, its length in the top byte; 0 is no word.
     key: u128,
     ids: [TokenId; TOKENS_MAX],
-    count: u32,
+    count: u8,
+    /// Of the newest slot: whether a word of this line was ever put into `LongWords`.
+    has_others: bool,
 }
 
 /// One cache line: the newest first.
@@ -90,7 +92,7 @@ impl WordKey {
 impl WordCache {
     /// A cache with two times `2^bits` places.
     pub(crate) fn new(bits: u32) -> Self {
-        let empty = Slot { key: 0, ids: [0; TOKENS_MAX], count: 0 };
+        let empty = Slot { key: 0, ids: [0; TOKENS_MAX], count: 0, has_others: false };
         Self { lines: vec![Line([empty; 2]); 1 << bits], others: LongWords::new(bits - FEWER_LONG_WORDS) }
     }
 
@@ -118,31 +120,36 @@ impl WordCache {
         true
     }
 
-    /// Whether `push_known` would append something.
-    #[inline]
+    /// Whether `push_known` would append something. Branches on nothing, for words that are not yet known whether.
+    #[inline(always)]
     pub(crate) fn knows(&self, place: usize, key: WordKey) -> bool {
-        self.lines[place].0.iter().any(|slot| slot.key == key.0)
+        let Line([newest, older]) = &self.lines[place];
+        (newest.key == key.0) | (older.key == key.0)
     }
 
     /// `push_known` for words that are not at their place.
-    pub(crate) fn push_other(&self, word: &[u8], out: &mut Vec<TokenId>) -> bool {
-        self.others.push_known(word, out)
+    #[inline]
+    pub(crate) fn push_other(&self, place: usize, word: &[u8], out: &mut Vec<TokenId>) -> bool {
+        self.lines[place].0[0].has_others && self.others.push_known(word, out)
     }
 
     pub(crate) fn insert(&mut self, place: usize, key: WordKey, word: &[u8], tokens: &[TokenId]) {
+        let line = &mut self.lines[place].0;
         if tokens.len() > TOKENS_MAX || key == WordKey::TOO_LONG {
+            line[0].has_others = true;
             self.others.insert(word, tokens);
             return;
         }
         let mut ids = [0; TOKENS_MAX];
         ids[..tokens.len()].copy_from_slice(tokens);
-        let line = &mut self.lines[place].0;
-        if line[1].key != 0 {
-            // Three words that take turns here would never be found.
+        // Three words that take turns here would never be found.
+        let is_full = line[1].key != 0;
+        if is_full {
             self.others.insert(word, tokens);
         }
+        let has_others = line[0].has_others || is_full;
         line[1] = line[0];
-        line[0] = Slot { key: key.0, ids, count: tokens.len() as u32 };
+        line[0] = Slot { key: key.0, ids, count: tokens.len() as u8, has_others };
     }
 }
 
@@ -169,7 +176,7 @@ mod tests {
         let mut out = vec![9];
         cache.insert(place, key, b"word", &[1, 2, 3, 4]);
         assert!(!cache.push_known(place, key, &mut out));
-        assert!(cache.push_other(b"word", &mut out));
+        assert!(cache.push_other(place, b"word", &mut out));
         assert_eq!(out, [9, 1, 2, 3, 4]);
         cache.insert(place, key, b"word", &[1, 2]);
         assert!(cache.push_known(place, key, &mut out));
@@ -185,7 +192,7 @@ mod tests {
             out.clear();
             for (id, word) in words.iter().enumerate() {
                 let key = WordKey::new(*word, 0, 3);
-                if !cache.push_known(5, key, &mut out) && !cache.push_other(*word, &mut out) {
+                if !cache.push_known(5, key, &mut out) && !cache.push_other(5, *word, &mut out) {
                     assert!(round < 2, "found for good");
                     cache.insert(5, key, *word, &[id as TokenId]);
                     out.push(id as TokenId);
@@ -201,7 +208,7 @@ mod tests {
         let place = cache.place(WordKey::TOO_LONG);
         cache.insert(place, WordKey::TOO_LONG, b"one", &[1]);
         assert!(!cache.push_known(place, WordKey::TOO_LONG, &mut Vec::new()));
-        assert!(cache.push_other(b"one", &mut Vec::new()));
-        assert!(!cache.push_other(b"two", &mut Vec::new()));
+        assert!(cache.push_other(place, b"one", &mut Vec::new()));
+        assert!(!cache.push_other(place, b"two", &mut Vec::new()));
     }
 }
