@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use metallic::memory::{measure_read_gb_s, peak_resident_bytes};
-use metallic::program::LedgerRow;
+use metallic::program::{LedgerRow, PAGE_ROWS};
 use metallic::program::cost::{kv_bytes_per_position, weight_bytes_per_token};
 use metallic::session::{Engine, Sequence, SessionError};
 use metallic::{Error, KvFormat, LoadOptions};
@@ -32,7 +32,9 @@ struct Report {
     name: String,
     /// `None` where no token was asked for.
     prefill: Option<Rate>,
+    /// Tokens of all sequences.
     decode: Option<Rate>,
+    sequences: usize,
     prefill_ledger: Vec<LedgerRow>,
     decode_ledger: Vec<LedgerRow>,
     load_ms: f64,
@@ -52,8 +54,10 @@ struct Report {
 pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
     let (prompt, decode) = (args.n_prompt as usize, args.n_gen as usize);
     let depth = if decode > 0 { args.n_depth as usize } else { 0 };
-    let context = prompt.max(depth + decode).max(1);
-    let load = LoadOptions { logit_rows: 1, ..options::load_options(&args.load, Some(context))? };
+    let sequences = args.sequences as usize;
+    // No two sequences share a page.
+    let context = prompt.max(sequences * (depth + decode).next_multiple_of(PAGE_ROWS)).max(1);
+    let load = LoadOptions { logit_rows: sequences, ..options::load_options(&args.load, Some(context))? };
     let mut loaded = options::load(&args.file, &load, out)?;
     let engine = loaded.model.engine();
     let loading = Instant::now();
@@ -68,7 +72,7 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
         progress.set("measuring", round, rounds);
         let prefill_rate = measure_prefill(engine, prompt)?;
         let prefill_rows = engine.take_ledger();
-        let decode_rate = measure_decode(engine, depth, decode)?;
+        let decode_rate = measure_decode(engine, sequences, depth, decode)?;
         let decode_rows = engine.take_ledger();
         // The first round warms up.
         if round > 0 {
@@ -83,7 +87,7 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
         engine.keep_ledger(true)?;
         measure_prefill(engine, prompt)?;
         prefill_ledger = engine.take_ledger();
-        measure_decode(engine, depth, decode)?;
+        measure_decode(engine, sequences, depth, decode)?;
         decode_ledger = engine.take_ledger();
         engine.keep_ledger(false)?;
     }
@@ -100,6 +104,7 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
     let report = Report {
         prefill: Rate::of(prefill_rates),
         decode: Rate::of(decode_rates),
+        sequences,
         prefill_ledger,
         decode_ledger,
         load_ms: milliseconds(loaded.time),
@@ -148,19 +153,24 @@ fn some_token(index: usize, vocabulary: usize) -> u32 {
     ((index * 7919 + 13) % vocabulary) as u32
 }
 
-/// Computes `count` tokens one by one after `depth` others, each of which the model chose where the device can choose.
-/// Tokens a second.
-fn measure_decode(engine: &mut Engine, depth: usize, count: usize) -> Result<Option<f64>, Error> {
-    let mut sequence = Sequence::default();
-    let outcome = fill(engine, &mut sequence, depth).and_then(|()| {
+/// Appends `count` tokens to each of so many sequences of `depth` others, one of each in a pass; to a single one those that
+/// the model chose where the device can choose. Tokens a second of all sequences.
+fn measure_decode(engine: &mut Engine, sequences: usize, depth: usize, count: usize) -> Result<Option<f64>, Error> {
+    let mut sequences: Vec<Sequence> = (0..sequences).map(|_| Sequence::default()).collect();
+    let outcome = sequences.iter_mut().try_for_each(|sequence| fill(engine, sequence, depth)).and_then(|()| {
         engine.take_ledger();
         let started = Instant::now();
-        decode(engine, &mut sequence, count)?;
+        match &mut sequences[..] {
+            [sequence] => decode(engine, sequence, count)?,
+            all => decode_together(engine, all, count)?,
+        }
         Ok(started.elapsed().as_secs_f64())
     });
-    engine.truncate(&mut sequence, 0);
+    for sequence in &mut sequences {
+        engine.truncate(sequence, 0);
+    }
     let seconds = outcome?;
-    Ok((count > 0).then(|| count as f64 / seconds))
+    Ok((count > 0).then(|| (sequences.len() * count) as f64 / seconds))
 }
 
 fn decode(engine: &mut Engine, sequence: &mut Sequence, count: usize) -> Result<(), SessionError> {
@@ -179,6 +189,16 @@ fn decode(engine: &mut Engine, sequence: &mut Sequence, count: usize) -> Result<
                 done += 1;
             }
         }
+    }
+    Ok(())
+}
+
+fn decode_together(engine: &mut Engine, sequences: &mut [Sequence], count: usize) -> Result<(), SessionError> {
+    let vocabulary = engine.program().sizes.vocabulary;
+    for done in 0..count {
+        let token = |index| some_token(index + done, vocabulary);
+        let mut rows: Vec<_> = sequences.iter_mut().enumerate().map(|(index, own)| (own, token(index))).collect();
+        engine.batch_logits(&mut rows)?;
     }
     Ok(())
 }
@@ -211,7 +231,8 @@ impl Rate {
 impl Report {
     /// GB/s at which decoding reads weights.
     fn decode_gb_s(&self) -> Option<f64> {
-        self.decode.map(|rate| self.weight_bytes_per_token as f64 * rate.median / 1e9)
+        let passes = |rate: Rate| rate.median / self.sequences as f64;
+        self.decode.map(|rate| self.weight_bytes_per_token as f64 * passes(rate) / 1e9)
     }
 
     fn to_json(&self, args: &BenchArgs) -> Value {
@@ -233,6 +254,7 @@ impl Report {
             "n_prompt": args.n_prompt,
             "n_gen": args.n_gen,
             "n_depth": args.n_depth,
+            "sequences": self.sequences,
             "repetitions": args.repetitions,
             "ledger": ledger_json(&self.decode_ledger, self.read_gb_s),
             "prefill_ledger": ledger_json(&self.prefill_ledger, self.read_gb_s),
@@ -241,11 +263,14 @@ impl Report {
 
     fn to_text(&self, args: &BenchArgs) -> String {
         let mut rates = table(&["measure", "median", "least", "greatest"]);
-        let rows = [("prefill", args.n_prompt, self.prefill), ("decode", args.n_gen, self.decode)];
-        for (what, tokens, rate) in rows {
+        let decode = match self.sequences {
+            1 => format!("decode {}", args.n_gen),
+            count => format!("decode {count} × {}", args.n_gen),
+        };
+        for (what, rate) in [(format!("prefill {}", args.n_prompt), self.prefill), (decode, self.decode)] {
             if let Some(Rate { median, min, max }) = rate {
                 let cells = [median, min, max].map(|rate| format!("{rate:.1} tokens/s"));
-                rates.add_row([vec![format!("{what} {tokens}")], cells.to_vec()].concat());
+                rates.add_row([vec![what], cells.to_vec()].concat());
             }
         }
         let mut text = format!("{} on {}: {}\n{rates}\n", self.name, self.backend, self.device);

@@ -20,6 +20,10 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'd', long, value_name = "N", default_value = "0",
           value_parser = clap::value_parser!(u32).range(0..=1 << 24))]
     pub(crate) n_depth: u32,
+    /// Sequences that are decoded side by side, one token of each in a pass.
+    #[arg(short = 's', long, value_name = "N", default_value = "1",
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) sequences: u32,
     /// Repetitions, after one to warm up.
     #[arg(short, long, value_name = "N", default_value = "5",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -96,6 +96,26 @@ fn bench_has_the_promised_fields() {
 }
 
 #[test]
+fn bench_decodes_sequences_side_by_side() {
+    let report = metallic(["bench", "-p", "0", "-n", "3", "-s", "8", "-r", "2", "--json"]).json();
+    assert_eq!(report["sequences"], 8);
+    let ledger = report["ledger"].as_array().unwrap();
+    let sum = |field: &str| ledger.iter().map(|row| row[field].as_u64().unwrap()).sum::<u64>();
+    let weights = report["weight_bytes_per_token"].as_u64().unwrap();
+    // Each of the 2 × 3 passes reads every weight once, for eight rows.
+    assert_eq!(sum("weight_bytes"), weights * 6);
+    let alone = metallic(["bench", "-p", "0", "-n", "3", "-r", "2", "--json"]).json();
+    let multiply_adds = |report: &Value| {
+        let steps = report["ledger"].as_array().unwrap().iter();
+        let head = steps.clone().find(|row| row["step"] == "head").unwrap();
+        head["multiply_adds"].as_u64().unwrap()
+    };
+    assert_eq!(multiply_adds(&report), 8 * multiply_adds(&alone));
+    let table = metallic(["bench", "-p", "0", "-n", "2", "-s", "2", "-d", "70", "-r", "1"]);
+    assert!(table.text().contains("decode 2 × 2"), "{table:?}");
+}
+
+#[test]
 fn bench_measures_only_what_is_asked_for() {
     let report = metallic(["bench", "-p", "0", "-n", "2", "-r", "1", "--json"]).json();
     assert_eq!(report["prefill_tok_s"], Value::Null);
