@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use metallic::memory::{measure_read_gb_s, peak_resident_bytes};
-use metallic::program::{LedgerRow, PAGE_ROWS};
 use metallic::program::cost::{kv_bytes_per_position, weight_bytes_per_token};
+use metallic::program::{LedgerRow, PAGE_ROWS};
 use metallic::session::{Engine, Sequence, SessionError};
 use metallic::{Error, KvFormat, LoadOptions};
 use serde::Serialize;

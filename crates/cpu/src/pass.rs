@@ -11,6 +11,7 @@ mod attend;
 mod input;
 pub(crate) mod landing;
 mod product;
+mod rope;
 mod rows;
 mod store;
 mod sweep;
@@ -166,13 +167,27 @@ impl<'p> Pass<'p> {
 impl Walk<'_> {
     /// `rows` is how many rows the unit's steps compute.
     fn unit(&mut self, program: &Program, unit: &Unit, layer: usize, rows: usize) {
-        for (index, (name, step)) in program.template(unit).steps.iter().enumerate() {
+        let steps = &program.template(unit).steps;
+        let mut index = 0;
+        while index < steps.len() {
+            let (name, step) = &steps[index];
+            let mut name = *name;
+            let mut cost = self.pass.exe.costs[unit.template.0 as usize][index];
             match step {
                 Step::Embed(step) => self.embed(unit, step),
                 Step::NormLinear(step) => self.norm_linear(unit, step),
                 Step::RopeStore(step) => {
-                    let rope = self.pass.exe.rope_of[unit.template.0 as usize][index];
-                    self.rope_store(unit, step, rope, layer);
+                    let table = self.pass.exe.rope_of[unit.template.0 as usize][index];
+                    let rope = self.rope(unit, step, table, layer);
+                    match steps.get(index + 1) {
+                        Some((next, Step::Attention(step))) if self.attends_by_head(rope, step) => {
+                            self.rope_and_attention(rope, step);
+                            index += 1;
+                            name = next;
+                            cost.weight_bytes += self.pass.exe.costs[unit.template.0 as usize][index].weight_bytes;
+                        }
+                        _ => self.rope_store(rope),
+                    }
                 }
                 Step::Attention(step) => self.attention(step, layer),
                 Step::LinearAdd(step) => self.linear_add(unit, step),
@@ -181,7 +196,8 @@ impl Walk<'_> {
                 Step::Norm(step) => self.norm_selected(unit, step),
                 Step::Head(step) => self.head(unit, step),
             }
-            self.note(name, self.pass.exe.costs[unit.template.0 as usize][index], rows);
+            self.note(name, cost, rows);
+            index += 1;
         }
     }
 

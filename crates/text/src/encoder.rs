@@ -363,12 +363,7 @@ impl Batch {
 }
 
 /// Expects those of the words that the cache does not have; which they are comes first, as bits, since no branch foresees it.
-fn expect_unknown(
-    cache: &WordCache,
-    looks: &[Look],
-    unknown: &mut Vec<Range<usize>>,
-    encode: &mut impl EncodeWord,
-) {
+fn expect_unknown(cache: &WordCache, looks: &[Look], unknown: &mut Vec<Range<usize>>, encode: &mut impl EncodeWord) {
     let mut bits = 0u64;
     for (i, look) in looks.iter().enumerate() {
         bits |= u64::from(!cache.knows(look.place, look.key)) << i;

@@ -3,6 +3,7 @@
 use program::Attention;
 
 use super::Walk;
+use super::rope::Rope;
 use crate::kernels::attention::coded::CodedQuery;
 use crate::kernels::attention::{PAGE, PageArgs, QUERY_ROWS, SoftmaxState};
 use crate::pages::{PageFormat, value_stride};
@@ -41,6 +42,31 @@ struct Tile {
 }
 
 impl Walk<'_> {
+    /// Whether queries are rotated and keys stored by the thread that attends with them: if no other row of the pass wants
+    /// the keys, and no thread would be idle for it.
+    pub(super) fn attends_by_head(&self, rope: Rope<'_>, step: &Attention) -> bool {
+        let sequences = self.pass.input.sequences;
+        let tiles = (step.heads / step.kv_heads).div_ceil(SINGLE_ROW_QUERIES);
+        let each_its_own = sequences.is_sorted_by(|before, next| before < next);
+        rope.is_for(step) && each_its_own && (tiles == 1 || sequences.len() * step.kv_heads >= self.worker.threads)
+    }
+
+    /// Both steps in one phase, a head of keys and values of a row at a time.
+    pub(super) fn rope_and_attention(&mut self, rope: Rope<'_>, step: &Attention) {
+        let group = step.heads / step.kv_heads;
+        self.phase(self.pass.input.rows() * step.kv_heads, 1, |walk, claimed| {
+            for index in claimed {
+                let (row, kv_head) = (index / step.kv_heads, index % step.kv_heads);
+                // SAFETY: nobody else claims this head of this row.
+                unsafe { walk.rope_store_heads(rope, row, kv_head..kv_head + 1) };
+                for first in (0..group).step_by(QUERY_ROWS) {
+                    let count = QUERY_ROWS.min(group - first);
+                    walk.attend_tile(step, rope.layer, &Tile { first_row: row, kv_head, first, count });
+                }
+            }
+        });
+    }
+
     pub(super) fn attention(&mut self, step: &Attention, layer: usize) {
         let group = step.heads / step.kv_heads;
         let high = |rows: usize| if rows == 1 { SINGLE_ROW_QUERIES } else { QUERY_ROWS };
@@ -80,7 +106,7 @@ impl Walk<'_> {
             let row = tile.first_row + (tile.first + vector) / group;
             let head = tile.kv_head * group + (tile.first + vector) % group;
             let at = row * exe.program.sizes.qkv + head * step.head_width;
-            // SAFETY: the query was written in an earlier phase; its width was checked at compile time.
+            // SAFETY: the query was written in an earlier phase, or by this thread; its width was checked at compile time.
             unsafe {
                 let query = exe.scratch.qkv.slice(at, step.head_width);
                 if pages.format == PageFormat::Codes {
@@ -117,7 +143,7 @@ impl Walk<'_> {
                 states: &mut states,
                 outputs: memory.outputs.as_mut_ptr(),
             };
-            // SAFETY: queries and pages were written in earlier phases and span the widths given.
+            // SAFETY: queries and pages were written in earlier phases, or by this thread, and span the widths given.
             unsafe { page_kernel(&mut args) };
         }
         for (vector, state) in states.iter().enumerate().take(tile.count) {

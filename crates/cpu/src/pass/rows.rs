@@ -1,6 +1,6 @@
-//! Row-wise steps: embedding, rotary tables, rope and store, selection, norms.
+//! Row-wise steps: embedding, rotary tables, selection, norms.
 
-use program::{Embed, Norm, RopeKind, RopeStore, Unit};
+use program::{Embed, Norm, Unit};
 
 use super::Walk;
 use crate::kernels::decode::Decoder;
@@ -54,39 +54,6 @@ impl Walk<'_> {
         });
     }
 
-    pub(super) fn rope_store(&mut self, unit: &Unit, step: &RopeStore, rope: usize, layer: usize) {
-        let (pass, exe) = (self.pass, self.pass.exe);
-        let rows = pass.input.rows();
-        let width = exe.program.sizes.qkv;
-        let head = step.head_width;
-        let norm_of = |norm: &Option<Norm>| norm.as_ref().map(|n| (pass.vector(unit, n.weight), n.epsilon));
-        let (query_norm, key_norm) = (norm_of(&step.query_norm), norm_of(&step.key_norm));
-        let pairs = step.rope.frequencies.len();
-        self.phase(rows, self.row_chunk(rows), |walk, chunk| {
-            for row in chunk {
-                // SAFETY: this row was claimed by this thread.
-                let qkv = unsafe { exe.scratch.qkv.slice_mut(row * width, width) };
-                let at = (rope * exe.bucket.rows + row) * 2 * exe.rope_pairs;
-                // SAFETY: written in an earlier phase.
-                let table = unsafe { exe.scratch.rotations.slice(at, 2 * exe.rope_pairs) };
-                let (cosines, sines) = (&table[..pairs], &table[exe.rope_pairs..][..pairs]);
-                let (queries, rest) = qkv.split_at_mut(step.heads * head);
-                let (keys, values) = rest.split_at_mut(step.kv_heads * head);
-                for (heads, norm) in [(queries, query_norm), (&mut *keys, key_norm)] {
-                    for vector in heads.chunks_exact_mut(head) {
-                        if let Some((weight, epsilon)) = norm {
-                            let at = vector.as_mut_ptr();
-                            // SAFETY: weight and vector are `head` long, as the program builder checked.
-                            unsafe { (exe.kernels.norm)(at, weight.as_ptr(), epsilon, head, at) };
-                        }
-                        rotate(vector, step.rope.kind, cosines, sines);
-                    }
-                }
-                walk.store(row, layer, keys, &values[..step.kv_heads * head]);
-            }
-        });
-    }
-
     pub(super) fn select(&mut self) {
         let (pass, exe) = (self.pass, self.pass.exe);
         let width = exe.program.sizes.hidden;
@@ -116,27 +83,5 @@ impl Walk<'_> {
                 }
             }
         });
-    }
-}
-
-/// Rotates the leading `2 × pairs` elements of a head.
-fn rotate(vector: &mut [f32], kind: RopeKind, cosines: &[f32], sines: &[f32]) {
-    let pairs = cosines.len();
-    match kind {
-        RopeKind::Half => {
-            let (first, second) = vector[..2 * pairs].split_at_mut(pairs);
-            for pair in 0..pairs {
-                let (x, y) = (first[pair], second[pair]);
-                first[pair] = x * cosines[pair] - y * sines[pair];
-                second[pair] = x * sines[pair] + y * cosines[pair];
-            }
-        }
-        RopeKind::Interleaved => {
-            for (pair, xy) in vector[..2 * pairs].chunks_exact_mut(2).enumerate() {
-                let (x, y) = (xy[0], xy[1]);
-                xy[0] = x * cosines[pair] - y * sines[pair];
-                xy[1] = x * sines[pair] + y * cosines[pair];
-            }
-        }
     }
 }

@@ -9,15 +9,15 @@ use crate::pages::{BLOCK, PageFormat, code_bytes, key_at, value_at, value_stride
 use crate::pass::HEAD_WIDTH_MAX;
 
 impl Walk<'_> {
-    /// Writes a row's keys and values, (kv heads, head width) each, into its page.
-    pub(super) fn store(&self, row: usize, layer: usize, keys: &[f32], values: &[f32]) {
+    /// Writes a row's keys and values of the heads from `first_head` on, (heads, head width) each, into its page.
+    pub(super) fn store(&self, row: usize, layer: usize, first_head: usize, keys: &[f32], values: &[f32]) {
         let input = self.pass.input;
         let pages = self.pass.pages();
         let layout = pages.layers[layer];
         let position = input.positions[row] as usize;
         let page = input.page_tables[input.sequences[row] as usize].pages[position / PAGE] as usize;
         let vectors = keys.chunks_exact(layout.head_width).zip(values.chunks_exact(layout.head_width));
-        for (kv_head, (keys, values)) in vectors.enumerate() {
+        for (kv_head, (keys, values)) in (first_head..).zip(vectors) {
             let head = layout.head(pages, page, kv_head);
             match pages.format {
                 PageFormat::Halves => self.store_halves(head, position % PAGE, keys, values),
