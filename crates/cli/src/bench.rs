@@ -54,10 +54,7 @@ struct Report {
 pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
     let (prompt, decode) = (args.n_prompt as usize, args.n_gen as usize);
     let depth = if decode > 0 { args.n_depth as usize } else { 0 };
-    let sequences = args.sequences as usize;
-    // No two sequences share a page.
-    let context = prompt.max(sequences * (depth + decode).next_multiple_of(PAGE_ROWS)).max(1);
-    let load = LoadOptions { logit_rows: sequences, ..options::load_options(&args.load, Some(context))? };
+    let (sequences, load) = (args.sequences as usize, load_options(args, depth + decode)?);
     let mut loaded = options::load(&args.file, &load, out)?;
     let engine = loaded.model.engine();
     let loading = Instant::now();
@@ -121,6 +118,17 @@ pub(crate) fn bench(args: &BenchArgs, out: &Output) -> anyhow::Result<()> {
     };
     drop(progress);
     if out.json() { out.print_json(&report.to_json(args)) } else { out.print(&report.to_text(args)) }
+}
+
+/// How to load for prompts, and for sequences of `length` tokens.
+fn load_options(args: &BenchArgs, length: usize) -> anyhow::Result<LoadOptions> {
+    let sequences = args.sequences as usize;
+    if let Some(rows) = args.load.batch_size.filter(|&rows| rows < args.sequences) {
+        anyhow::bail!("-s {sequences} takes passes of as many rows, and -b {rows} allows fewer: raise -b");
+    }
+    // No two sequences share a page.
+    let context = (args.n_prompt as usize).max(sequences * length.next_multiple_of(PAGE_ROWS)).max(1);
+    Ok(LoadOptions { logit_rows: sequences, ..options::load_options(&args.load, Some(context))? })
 }
 
 /// Computes a prompt of `count` tokens; only the last pass wants logits. Tokens a second, `None` for no tokens.

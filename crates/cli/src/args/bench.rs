@@ -22,7 +22,7 @@ pub(crate) struct BenchArgs {
     pub(crate) n_depth: u32,
     /// Sequences that are decoded side by side, one token of each in a pass.
     #[arg(short = 's', long, value_name = "N", default_value = "1",
-          value_parser = clap::value_parser!(u32).range(1..=1024))]
+          value_parser = clap::value_parser!(u32).range(1..=512))]
     pub(crate) sequences: u32,
     /// Repetitions, after one to warm up.
     #[arg(short, long, value_name = "N", default_value = "5",

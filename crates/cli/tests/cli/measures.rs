@@ -113,6 +113,8 @@ fn bench_decodes_sequences_side_by_side() {
     assert_eq!(multiply_adds(&report), 8 * multiply_adds(&alone));
     let table = metallic(["bench", "-p", "0", "-n", "2", "-s", "2", "-d", "70", "-r", "1"]);
     assert!(table.text().contains("decode 2 × 2"), "{table:?}");
+    let refused = metallic(["bench", "-p", "0", "-s", "8", "-b", "4"]);
+    assert!(refused.stderr.contains("raise -b"), "{refused:?}");
 }
 
 #[test]
