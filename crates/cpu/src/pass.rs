@@ -167,24 +167,23 @@ impl<'p> Pass<'p> {
 impl Walk<'_> {
     /// `rows` is how many rows the unit's steps compute.
     fn unit(&mut self, program: &Program, unit: &Unit, layer: usize, rows: usize) {
-        let steps = &program.template(unit).steps;
+        let (steps, template, exe) = (&program.template(unit).steps, unit.template.0 as usize, self.pass.exe);
+        let costs = &exe.costs[template];
         let mut index = 0;
         while index < steps.len() {
-            let (name, step) = &steps[index];
-            let mut name = *name;
-            let mut cost = self.pass.exe.costs[unit.template.0 as usize][index];
+            let (mut name, mut cost) = (steps[index].0, costs[index]);
+            let step = &steps[index].1;
             match step {
                 Step::Embed(step) => self.embed(unit, step),
                 Step::NormLinear(step) => self.norm_linear(unit, step),
                 Step::RopeStore(step) => {
-                    let table = self.pass.exe.rope_of[unit.template.0 as usize][index];
-                    let rope = self.rope(unit, step, table, layer);
+                    let rope = self.rope(unit, step, exe.rope_of[template][index], layer);
                     match steps.get(index + 1) {
                         Some((next, Step::Attention(step))) if self.attends_by_head(rope, step) => {
                             self.rope_and_attention(rope, step);
                             index += 1;
                             name = next;
-                            cost.weight_bytes += self.pass.exe.costs[unit.template.0 as usize][index].weight_bytes;
+                            cost.weight_bytes += costs[index].weight_bytes;
                         }
                         _ => self.rope_store(rope),
                     }

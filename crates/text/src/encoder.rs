@@ -262,7 +262,7 @@ impl EncodeWord for BpeWords<'_> {
             let cut = text.floor_char_boundary(word.end.min(at + WORD_BYTES_MAX));
             match bpe.whole_word(vocabulary, text.as_bytes(), &(at..cut), scratch) {
                 Some(id) => out.ids.push(id),
-                None => merge_word(bpe, vocabulary, &text.as_bytes()[at..cut], *base + at, scratch, out),
+                None => encode_by_merges(bpe, vocabulary, &text.as_bytes()[at..cut], *base + at, scratch, out),
             }
             at = cut;
         }
@@ -379,7 +379,7 @@ fn expect_unknown(cache: &WordCache, looks: &[Look], unknown: &mut Vec<Range<usi
 
 /// Merges one word of at most `WORD_BYTES_MAX` bytes, which starts at `offset` of the text.
 #[inline(never)]
-fn merge_word(
+fn encode_by_merges(
     bpe: &Bpe,
     vocabulary: &Vocabulary,
     word: &[u8],

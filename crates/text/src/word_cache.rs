@@ -120,7 +120,7 @@ impl WordCache {
         true
     }
 
-    /// Whether `push_known` would append something. Branches on nothing, for words that are not yet known whether.
+    /// Whether `push_known` would append something. Without a branch: nothing foresees the answer.
     #[inline(always)]
     pub(crate) fn knows(&self, place: usize, key: WordKey) -> bool {
         let Line([newest, older]) = &self.lines[place];
