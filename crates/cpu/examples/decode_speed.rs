@@ -1,4 +1,4 @@
-//! Prints how fast blocks are decoded to f32: by the readable codec and by the SIMD decoder, which must give the same bits.
+//! Prints how fast blocks are decoded: by the readable codec and by the SIMD decoder, which must give the same bits.
 //!
 //!     cargo run --release -p metallic-cpu --example decode_speed
 
@@ -7,8 +7,9 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Instant;
 
+use half::f16;
 use metallic_cpu::{Decoder, IsaChoice};
-use tensor::Format;
+use tensor::format::FORMATS;
 use testkit::Random;
 
 /// A row that stays in the first cache, as one that is looked up does.
@@ -18,16 +19,21 @@ const RUNS: usize = 15;
 
 /// Rows of activations begin where a line of the cache does.
 #[repr(align(64))]
-struct Row([f32; ELEMENTS]);
+struct Row<T>([T; ELEMENTS]);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut text = String::from(
-        "| type | codec, GB/s | AVX2 or less, GB/s | best, GB/s | best over codec |\n|---|---|---|---|---|\n",
+        "| type | codec, GB/s | AVX2 or less, GB/s | best, GB/s | best over codec | to f16, of the time |\n\
+         |---|---|---|---|---|---|\n",
     );
     let mut random = Random::new(1);
     let source: Vec<f32> = (0..ELEMENTS).map(|_| random.signed_unit()).collect();
-    for format in [Format::Q8_0, Format::Q4_0, Format::Q4_K, Format::Q6_K] {
-        let codec = format.codec().ok_or("no codec")?;
+    for info in FORMATS {
+        let (format, codec) = (info.format, info.codec.ok_or("no codec")?);
+        let best = Decoder::new(format, IsaChoice::Best).ok_or("no codec")?;
+        if !best.is_simd() {
+            continue;
+        }
         let mut blocks = vec![0; ELEMENTS / format.block_elements() * format.block_bytes()];
         (codec.encode)(&source, &mut blocks);
         let mut row = Row([0.0; ELEMENTS]);
@@ -36,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         write!(text, "| {format} | {plain:.1} |")?;
         let mut last = 0.0;
         for isa in [IsaChoice::AtMostAvx2, IsaChoice::Best] {
-            let decoder = Decoder::new(format, isa).ok_or("this processor has the readable codec only")?;
+            let decoder = Decoder::new(format, isa).ok_or("no codec")?;
             let mut row = Row([f32::NAN; ELEMENTS]);
             let values = &mut row.0;
             last = rate(|| decoder.decode(std::hint::black_box(&blocks), values));
@@ -47,7 +53,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             write!(text, " {last:.1} |")?;
         }
-        writeln!(text, " {:.1} |", last / plain)?;
+        let mut halves = Row([f16::ZERO; ELEMENTS]);
+        let to_f16 = rate(|| best.decode_f16(std::hint::black_box(&blocks), &mut halves.0));
+        writeln!(text, " {:.1} | {:.2} |", last / plain, last / to_f16)?;
     }
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(())

@@ -68,9 +68,14 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     unsafe fn store_f16(self, to: *mut u16, value: Self::F32);
     unsafe fn load_bf16(self, from: *const u16) -> Self::F32;
     /// Sixteen unsigned bytes as f32.
-    unsafe fn load_u8(self, from: *const u8) -> Self::F32;
+    #[inline(always)]
+    unsafe fn load_u8(self, from: *const u8) -> Self::F32 {
+        self.to_f32(self.widen_u8(from))
+    }
     /// Sixteen signed bytes as f32.
     unsafe fn load_i8(self, from: *const i8) -> Self::F32;
+    /// Of sixteen bytes the low and the high four bits, as the number of `levels` at that place.
+    unsafe fn load_levels(self, levels: &[i8; 16], from: *const u8) -> [Self::F32; 2];
     unsafe fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     unsafe fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
     unsafe fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
@@ -92,6 +97,15 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     unsafe fn splat_i32(self, value: i32) -> Self::I32;
     unsafe fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     unsafe fn sum_i32(self, a: Self::I32) -> i32;
+    /// Sixteen unsigned bytes.
+    unsafe fn widen_u8(self, from: *const u8) -> Self::I32;
+    unsafe fn and_i32(self, a: Self::I32, mask: i32) -> Self::I32;
+    /// By fewer than 32 bits.
+    unsafe fn shift_left(self, a: Self::I32, bits: u32) -> Self::I32;
+    /// By fewer than 32 bits, with zeros from above.
+    unsafe fn shift_right(self, a: Self::I32, bits: u32) -> Self::I32;
+    /// Fields of `WIDTH` bits, 1 or 2, the lowest in the first lane.
+    unsafe fn fields<const WIDTH: u32>(self, word: u32) -> Self::I32;
     /// The low byte of each lane.
     unsafe fn store_i8(self, to: *mut i8, value: Self::I32);
     /// The sums of sixteen codes and of the sixteen behind them.

@@ -75,20 +75,18 @@ pub(crate) struct Wide {
 }
 
 macro_rules! kernels {
-    ($module:ident, $codes:ident, $token:path, $make:expr $(, $features:literal)?) => {
+    ($module:ident, $codes:ident, $decoders:ident, $token:path, $make:expr $(, $features:literal)?) => {
         mod $module {
             //! Entry points compiled for one instruction set.
 
             use program::Activation;
-            use tensor::Format;
-            use tensor::format::{BlockQ4_0, BlockQ4K, BlockQ6K, BlockQ8_0};
 
             use crate::activations::{ActivationBlock, PANEL_ROWS};
             use crate::arch::{Isa, ManyRows};
             use crate::kernels::attention::coded::{self, CodedQuery};
             use crate::kernels::attention::{self, PageArgs, PageFn};
             use crate::kernels::codes::*;
-            use crate::kernels::decode::{Decode, DecodeFn, decode};
+            use crate::kernels::decode::$decoders::decoder;
             use crate::kernels::pack::{FourBytes, Pack, PackFn, TwoBytes, pack};
             use crate::kernels::quantize::{self, PanelArgs};
             use crate::kernels::tile::{$codes, Bf16, F16, F32, TileArgs, TileFn, TileOutput, tile};
@@ -168,16 +166,6 @@ macro_rules! kernels {
                 }
             }
 
-            fn decoder(format: Format) -> Option<DecodeFn> {
-                match format {
-                    Format::Q8_0 => Some(blocks::<BlockQ8_0>),
-                    Format::Q4_0 => Some(blocks::<BlockQ4_0>),
-                    Format::Q4_K => Some(blocks::<BlockQ4K>),
-                    Format::Q6_K => Some(blocks::<BlockQ6K>),
-                    _ => None,
-                }
-            }
-
             fn packer(layout: Layout) -> Option<(PackFn, usize)> {
                 fn of<P: Pack>() -> Option<(PackFn, usize)> {
                     Some((packed::<P>, P::BLOCK))
@@ -210,11 +198,6 @@ macro_rules! kernels {
             unsafe fn codes<C: Codes>(args: &TileArgs, out: &mut TileOutput) {
                 // SAFETY: the caller's contract is the callee's.
                 unsafe { $codes::<_, C>($make, args, out) }
-            }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn blocks<B: Decode>(blocks: *const u8, count: usize, out: *mut f32) {
-                // SAFETY: the caller's contract is the callee's.
-                unsafe { decode::<_, B>($make, blocks, count, out) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn packed<P: Pack>(rows: *const u8, row_bytes: usize, out: *mut u8) {
@@ -304,6 +287,7 @@ macro_rules! kernels {
 kernels!(
     avx512_vnni,
     codes_by_row,
+    avx512,
     crate::arch::avx512::Avx512Vnni,
     crate::arch::avx512::Avx512Vnni::assume(),
     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"
@@ -312,6 +296,7 @@ kernels!(
 kernels!(
     avx512,
     codes_by_row,
+    avx512,
     crate::arch::avx512::Avx512,
     crate::arch::avx512::Avx512::assume(),
     "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
@@ -320,25 +305,34 @@ kernels!(
 kernels!(
     avx2_vnni,
     codes_by_row,
+    avx2,
     crate::arch::avx2::Avx2Vnni,
     crate::arch::avx2::Avx2Vnni::assume(),
     "avxvnni,avx2,fma,f16c"
 );
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2, codes_by_row, crate::arch::avx2::Avx2, crate::arch::avx2::Avx2::assume(), "avx2,fma,f16c");
+kernels!(avx2, codes_by_row, avx2, crate::arch::avx2::Avx2, crate::arch::avx2::Avx2::assume(), "avx2,fma,f16c");
 #[cfg(target_arch = "aarch64")]
 kernels!(
     neon_i8mm,
     codes_by_matrix,
+    neon,
     crate::arch::neon::NeonI8mm,
     crate::arch::neon::NeonI8mm::assume(),
     "neon,dotprod,i8mm"
 );
 #[cfg(target_arch = "aarch64")]
-kernels!(neon_dot, codes_by_row, crate::arch::neon::NeonDot, crate::arch::neon::NeonDot::assume(), "neon,dotprod");
+kernels!(
+    neon_dot,
+    codes_by_row,
+    neon,
+    crate::arch::neon::NeonDot,
+    crate::arch::neon::NeonDot::assume(),
+    "neon,dotprod"
+);
 #[cfg(target_arch = "aarch64")]
-kernels!(neon, codes_by_row, crate::arch::neon::Neon, crate::arch::neon::Neon::assume(), "neon");
-kernels!(portable, codes_by_row, crate::arch::portable::Portable, crate::arch::portable::Portable);
+kernels!(neon, codes_by_row, neon, crate::arch::neon::Neon, crate::arch::neon::Neon::assume(), "neon");
+kernels!(portable, codes_by_row, portable, crate::arch::portable::Portable, crate::arch::portable::Portable);
 
 impl Kernels {
     /// The kernels of an instruction set.
@@ -358,8 +352,7 @@ impl Kernels {
             Level::NeonDot(proof) => neon_dot::table(proof),
             #[cfg(target_arch = "aarch64")]
             Level::Neon(proof) => neon::table(proof),
-            // What the compiler makes of the readable codec is faster than sixteen lanes in plain Rust.
-            Level::Portable(proof) => Kernels { decode: |_| None, ..portable::table(proof) },
+            Level::Portable(proof) => portable::table(proof),
         }
     }
 }

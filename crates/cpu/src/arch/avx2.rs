@@ -140,6 +140,14 @@ fn settled(mut value: __m256i) -> __m256i {
     value
 }
 
+/// The low and the high four bits of sixteen bytes, as signed bytes of `levels`.
+#[inline(always)]
+pub(super) unsafe fn load_levels(levels: &[i8; 16], from: *const u8) -> [__m128i; 2] {
+    let (levels, bytes) = (_mm_loadu_si128(levels.as_ptr().cast()), _mm_loadu_si128(from.cast()));
+    let high = _mm_srli_epi16::<4>(bytes);
+    both!(nibbles of [bytes, high] => _mm_shuffle_epi8(levels, _mm_and_si128(nibbles, _mm_set1_epi8(15))))
+}
+
 /// `amount` in each byte whose bit in `mask` is set.
 #[inline(always)]
 unsafe fn where_set(mask: u32, amount: u8) -> __m256i {
@@ -198,12 +206,15 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         })
     }
     #[inline(always)]
-    unsafe fn load_u8(self, from: *const u8) -> Pair<__m256> {
-        both!(at of [0, 8] => _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.add(at).cast()))))
-    }
-    #[inline(always)]
     unsafe fn load_i8(self, from: *const i8) -> Pair<__m256> {
         both!(at of [0, 8] => _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(at).cast()))))
+    }
+    #[inline(always)]
+    unsafe fn load_levels(self, levels: &[i8; 16], from: *const u8) -> [Pair<__m256>; 2] {
+        both!(levels of load_levels(levels, from) => {
+            let eights = [levels, _mm_unpackhi_epi64(levels, levels)];
+            both!(eight of eights => _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight)))
+        })
     }
     #[inline(always)]
     unsafe fn add(self, a: Pair<__m256>, b: Pair<__m256>) -> Pair<__m256> {
@@ -279,6 +290,29 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         let quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
         let pair = _mm_add_epi32(quarter, _mm_shuffle_epi32::<0b01_00_11_10>(quarter));
         _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32::<0b10_11_00_01>(pair)))
+    }
+    #[inline(always)]
+    unsafe fn widen_u8(self, from: *const u8) -> Pair<__m256i> {
+        both!(at of [0, 8] => _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.add(at).cast())))
+    }
+    #[inline(always)]
+    unsafe fn and_i32(self, a: Pair<__m256i>, mask: i32) -> Pair<__m256i> {
+        both!(half of a => _mm256_and_si256(half, _mm256_set1_epi32(mask)))
+    }
+    #[inline(always)]
+    unsafe fn shift_left(self, a: Pair<__m256i>, bits: u32) -> Pair<__m256i> {
+        both!(half of a => _mm256_sll_epi32(half, _mm_cvtsi32_si128(bits.cast_signed())))
+    }
+    #[inline(always)]
+    unsafe fn shift_right(self, a: Pair<__m256i>, bits: u32) -> Pair<__m256i> {
+        both!(half of a => _mm256_srl_epi32(half, _mm_cvtsi32_si128(bits.cast_signed())))
+    }
+    #[inline(always)]
+    unsafe fn fields<const WIDTH: u32>(self, word: u32) -> Pair<__m256i> {
+        let lanes = [_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)];
+        let places = if WIDTH == 1 { lanes } else { both!(half of lanes => _mm256_add_epi32(half, half)) };
+        let moved = both!(half of places => _mm256_srlv_epi32(_mm256_set1_epi32(word.cast_signed()), half));
+        self.and_i32(moved, (1 << WIDTH) - 1)
     }
     #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8, value: Pair<__m256i>) {

@@ -170,12 +170,13 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
     }
     #[inline(always)]
-    unsafe fn load_u8(self, from: *const u8) -> __m512 {
-        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())))
-    }
-    #[inline(always)]
     unsafe fn load_i8(self, from: *const i8) -> __m512 {
         _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))
+    }
+    #[inline(always)]
+    unsafe fn load_levels(self, levels: &[i8; 16], from: *const u8) -> [__m512; 2] {
+        let [low, high] = super::avx2::load_levels(levels, from);
+        [_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(low)), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(high))]
     }
     #[inline(always)]
     unsafe fn add(self, a: __m512, b: __m512) -> __m512 {
@@ -244,6 +245,28 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     #[inline(always)]
     unsafe fn sum_i32(self, a: __m512i) -> i32 {
         _mm512_reduce_add_epi32(a)
+    }
+    #[inline(always)]
+    unsafe fn widen_u8(self, from: *const u8) -> __m512i {
+        _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))
+    }
+    #[inline(always)]
+    unsafe fn and_i32(self, a: __m512i, mask: i32) -> __m512i {
+        _mm512_and_si512(a, _mm512_set1_epi32(mask))
+    }
+    #[inline(always)]
+    unsafe fn shift_left(self, a: __m512i, bits: u32) -> __m512i {
+        _mm512_sll_epi32(a, _mm_cvtsi32_si128(bits.cast_signed()))
+    }
+    #[inline(always)]
+    unsafe fn shift_right(self, a: __m512i, bits: u32) -> __m512i {
+        _mm512_srl_epi32(a, _mm_cvtsi32_si128(bits.cast_signed()))
+    }
+    #[inline(always)]
+    unsafe fn fields<const WIDTH: u32>(self, word: u32) -> __m512i {
+        let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        let places = if WIDTH == 1 { lanes } else { _mm512_add_epi32(lanes, lanes) };
+        self.and_i32(_mm512_srlv_epi32(_mm512_set1_epi32(word.cast_signed()), places), (1 << WIDTH) - 1)
     }
     #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8, value: __m512i) {

@@ -195,19 +195,10 @@ unsafe fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
     vbslq_f32(vcgtq_f32(a, b), a, b)
 }
 
-/// Sixteen of each integer width, as f32.
+/// Sixteen signed bytes as f32.
 #[inline(always)]
-unsafe fn from_u16(low: uint16x8_t, high: uint16x8_t) -> Four<float32x4_t> {
-    [
-        vcvtq_f32_u32(vmovl_u16(vget_low_u16(low))),
-        vcvtq_f32_u32(vmovl_high_u16(low)),
-        vcvtq_f32_u32(vmovl_u16(vget_low_u16(high))),
-        vcvtq_f32_u32(vmovl_high_u16(high)),
-    ]
-}
-
-#[inline(always)]
-unsafe fn from_i16(low: int16x8_t, high: int16x8_t) -> Four<float32x4_t> {
+unsafe fn from_i8(bytes: int8x16_t) -> Four<float32x4_t> {
+    let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
     [
         vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
         vcvtq_f32_s32(vmovl_high_s16(low)),
@@ -280,14 +271,14 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         ]
     }
     #[inline(always)]
-    unsafe fn load_u8(self, from: *const u8) -> Four<float32x4_t> {
-        let bytes = vld1q_u8(from);
-        from_u16(vmovl_u8(vget_low_u8(bytes)), vmovl_high_u8(bytes))
+    unsafe fn load_i8(self, from: *const i8) -> Four<float32x4_t> {
+        from_i8(vld1q_s8(from))
     }
     #[inline(always)]
-    unsafe fn load_i8(self, from: *const i8) -> Four<float32x4_t> {
-        let bytes = vld1q_s8(from);
-        from_i16(vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes))
+    unsafe fn load_levels(self, levels: &[i8; 16], from: *const u8) -> [Four<float32x4_t>; 2] {
+        let (levels, bytes) = (vld1q_s8(levels.as_ptr()), vld1q_u8(from));
+        let nibbles = [vandq_u8(bytes, vdupq_n_u8(15)), vshrq_n_u8::<4>(bytes)];
+        [from_i8(vqtbl1q_s8(levels, nibbles[0])), from_i8(vqtbl1q_s8(levels, nibbles[1]))]
     }
     #[inline(always)]
     unsafe fn add(self, a: Four<float32x4_t>, b: Four<float32x4_t>) -> Four<float32x4_t> {
@@ -361,6 +352,39 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     #[inline(always)]
     unsafe fn sum_i32(self, a: Four<int32x4_t>) -> i32 {
         vaddvq_s32(vaddq_s32(vaddq_s32(a[0], a[2]), vaddq_s32(a[1], a[3])))
+    }
+    #[inline(always)]
+    unsafe fn widen_u8(self, from: *const u8) -> Four<int32x4_t> {
+        let bytes = vld1q_u8(from);
+        let (low, high) = (vmovl_u8(vget_low_u8(bytes)), vmovl_high_u8(bytes));
+        [
+            vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(low))),
+            vreinterpretq_s32_u32(vmovl_high_u16(low)),
+            vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(high))),
+            vreinterpretq_s32_u32(vmovl_high_u16(high)),
+        ]
+    }
+    #[inline(always)]
+    unsafe fn and_i32(self, a: Four<int32x4_t>, mask: i32) -> Four<int32x4_t> {
+        map(a, |part| vandq_s32(part, vdupq_n_s32(mask)))
+    }
+    #[inline(always)]
+    unsafe fn shift_left(self, a: Four<int32x4_t>, bits: u32) -> Four<int32x4_t> {
+        map(a, |part| vshlq_s32(part, vdupq_n_s32(bits.cast_signed())))
+    }
+    #[inline(always)]
+    unsafe fn shift_right(self, a: Four<int32x4_t>, bits: u32) -> Four<int32x4_t> {
+        let right = vdupq_n_s32(-bits.cast_signed());
+        map(a, |part| vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(part), right)))
+    }
+    #[inline(always)]
+    unsafe fn fields<const WIDTH: u32>(self, word: u32) -> Four<int32x4_t> {
+        let word = vdupq_n_u32(word);
+        let fields = map([0, 4, 8, 12], |first: i32| {
+            let places = [0, -1, -2, -3].map(|place: i32| (place - first) * WIDTH.cast_signed());
+            vreinterpretq_s32_u32(vshlq_u32(word, vld1q_s32(places.as_ptr())))
+        });
+        self.and_i32(fields, (1 << WIDTH) - 1)
     }
     #[inline(always)]
     unsafe fn store_i8(self, to: *mut i8, value: Four<int32x4_t>) {

@@ -77,12 +77,13 @@ unsafe impl Isa for Portable {
         array::<u16, 16>(from).map(|bits| bf16::from_bits(bits).to_f32())
     }
     #[inline(always)]
-    unsafe fn load_u8(self, from: *const u8) -> [f32; 16] {
-        array::<u8, 16>(from).map(f32::from)
-    }
-    #[inline(always)]
     unsafe fn load_i8(self, from: *const i8) -> [f32; 16] {
         array::<i8, 16>(from).map(f32::from)
+    }
+    #[inline(always)]
+    unsafe fn load_levels(self, levels: &[i8; 16], from: *const u8) -> [[f32; 16]; 2] {
+        let bytes = array::<u8, 16>(from);
+        [0, 4].map(|shift| bytes.map(|byte| f32::from(levels[usize::from(byte >> shift & 15)])))
     }
     #[inline(always)]
     unsafe fn add(self, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
@@ -151,6 +152,26 @@ unsafe impl Isa for Portable {
     #[inline(always)]
     unsafe fn sum_i32(self, a: [i32; 16]) -> i32 {
         a.iter().sum()
+    }
+    #[inline(always)]
+    unsafe fn widen_u8(self, from: *const u8) -> [i32; 16] {
+        array::<u8, 16>(from).map(i32::from)
+    }
+    #[inline(always)]
+    unsafe fn and_i32(self, a: [i32; 16], mask: i32) -> [i32; 16] {
+        a.map(|lane| lane & mask)
+    }
+    #[inline(always)]
+    unsafe fn shift_left(self, a: [i32; 16], bits: u32) -> [i32; 16] {
+        a.map(|lane| lane << bits)
+    }
+    #[inline(always)]
+    unsafe fn shift_right(self, a: [i32; 16], bits: u32) -> [i32; 16] {
+        a.map(|lane| (lane.cast_unsigned() >> bits).cast_signed())
+    }
+    #[inline(always)]
+    unsafe fn fields<const WIDTH: u32>(self, word: u32) -> [i32; 16] {
+        std::array::from_fn(|lane| (word >> (WIDTH as usize * lane) & ((1 << WIDTH) - 1)).cast_signed())
     }
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "the low byte is what is asked for")]

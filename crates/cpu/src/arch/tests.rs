@@ -11,6 +11,9 @@ use super::{Isa, IsaChoice, Level, portable};
 /// For lookups: no order, and up to the 127 that a dot may have.
 const TABLE: [u8; 16] = [5, 127, 0, 99, 1, 64, 33, 2, 126, 17, 80, 3, 8, 120, 61, 40];
 
+/// For lookups of signed numbers.
+const LEVELS: [i8; 16] = [0, -128, 127, 3, -1, 44, -99, 12, 100, 9, -8, 64, -33, 1, 90, -5];
+
 /// What the methods are given.
 struct Input {
     /// Any f32.
@@ -117,6 +120,8 @@ unsafe fn operations<I: Isa>(isa: I, input: &Input) -> Results {
         ("store_f16", stored_f16(isa, isa.load(input.near_halves.as_ptr()))),
         ("load_bf16", stored(isa, isa.load_bf16(input.halves.as_ptr()))),
         ("load_u8", stored(isa, isa.load_u8(input.bytes.as_ptr()))),
+        ("load_levels, low", stored(isa, isa.load_levels(&LEVELS, input.bytes.as_ptr())[0])),
+        ("load_levels, high", stored(isa, isa.load_levels(&LEVELS, input.bytes.as_ptr())[1])),
         ("load_i8", stored(isa, isa.load_i8(input.bytes.as_ptr().cast()))),
         ("add", stored(isa, isa.add(a, b))),
         ("sub", stored(isa, isa.sub(a, b))),
@@ -139,6 +144,12 @@ unsafe fn operations<I: Isa>(isa: I, input: &Input) -> Results {
         ("splat_i32", stored_i32(isa, isa.splat_i32(input.whole[0][0]))),
         ("add_i32", stored_i32(isa, isa.add_i32(whole, other))),
         ("sum_i32", [isa.sum_i32(whole) as f32; 16]),
+        ("widen_u8", stored_i32(isa, isa.widen_u8(input.bytes.as_ptr()))),
+        ("and_i32", stored_i32(isa, isa.and_i32(whole, input.whole[1][0]))),
+        ("shift_left", stored_i32(isa, isa.shift_left(whole, 11))),
+        ("shift_right", stored_i32(isa, isa.shift_right(whole, 8))),
+        ("fields of one bit", stored_i32(isa, isa.fields::<1>(input.mask as u32))),
+        ("fields of two bits", stored_i32(isa, isa.fields::<2>(input.mask as u32))),
         ("store_i8", stored_i8(isa, exponents)),
         ("sum_codes, first", [first as f32; 16]),
         ("sum_codes, second", [second as f32; 16]),
@@ -252,6 +263,8 @@ fn expected(input: &Input, fused: bool) -> Results {
         ("store_f16", input.near_halves.map(|value| f16::from_f32_const(value).to_f32_const())),
         ("load_bf16", input.halves.map(|bits| bf16::from_bits(bits).to_f32_const())),
         ("load_u8", lanes(|i| f32::from(input.bytes[i]))),
+        ("load_levels, low", lanes(|i| f32::from(LEVELS[usize::from(input.bytes[i] & 15)]))),
+        ("load_levels, high", lanes(|i| f32::from(LEVELS[usize::from(input.bytes[i] >> 4)]))),
         ("load_i8", lanes(|i| f32::from(input.bytes[i].cast_signed()))),
         ("add", lanes(|i| a[i] + b[i])),
         ("sub", lanes(|i| a[i] - b[i])),
@@ -269,6 +282,12 @@ fn expected(input: &Input, fused: bool) -> Results {
         ("splat_i32", [whole[0] as f32; 16]),
         ("add_i32", lanes(|i| (whole[i] + other[i]) as f32)),
         ("sum_i32", [whole.iter().sum::<i32>() as f32; 16]),
+        ("widen_u8", lanes(|i| f32::from(input.bytes[i]))),
+        ("and_i32", lanes(|i| (whole[i] & other[0]) as f32)),
+        ("shift_left", lanes(|i| (whole[i] << 11) as f32)),
+        ("shift_right", lanes(|i| (whole[i].cast_unsigned() >> 8) as f32)),
+        ("fields of one bit", lanes(|i| (input.mask >> i & 1) as f32)),
+        ("fields of two bits", lanes(|i| (input.mask >> (2 * i) & 3) as f32)),
         ("store_i8", input.exponents.map(|number| number as f32)),
         ("sum_codes, first", [sum_codes(&input.bytes[..16]); 16]),
         ("sum_codes, second", [sum_codes(&input.bytes[16..32]); 16]),

@@ -72,19 +72,27 @@ pub(crate) unsafe fn gate_gelu<I: Isa>(isa: I, gate: *mut f32, up: *const f32) {
     isa.store(gate, isa.mul(isa.mul(x, half_tanh), isa.load(up)));
 }
 
-/// f16 to f32, for a multiple of sixteen.
+/// Little-endian f16 to f32, at any address.
 #[inline(always)]
 pub(crate) unsafe fn widen_f16<I: Isa>(isa: I, from: *const u16, count: usize, to: *mut f32) {
-    for at in (0..count).step_by(16) {
+    let whole = count / 16 * 16;
+    for at in (0..whole).step_by(16) {
         isa.store(to.add(at), isa.load_f16(from.add(at)));
+    }
+    for at in whole..count {
+        *to.add(at) = half::f16::from_bits(from.add(at).read_unaligned()).to_f32();
     }
 }
 
-/// bf16 to f32, for a multiple of sixteen.
+/// Little-endian bf16 to f32, at any address.
 #[inline(always)]
 pub(crate) unsafe fn widen_bf16<I: Isa>(isa: I, from: *const u16, count: usize, to: *mut f32) {
-    for at in (0..count).step_by(16) {
+    let whole = count / 16 * 16;
+    for at in (0..whole).step_by(16) {
         isa.store(to.add(at), isa.load_bf16(from.add(at)));
+    }
+    for at in whole..count {
+        *to.add(at) = half::bf16::from_bits(from.add(at).read_unaligned()).to_f32();
     }
 }
 

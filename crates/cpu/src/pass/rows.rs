@@ -33,8 +33,8 @@ impl Walk<'_> {
         let index = unit.weights[step.table.0 as usize];
         let spec = exe.program.tensor(index);
         let table = exe.weights[index.0 as usize].table.as_ref().expect("checked before the pass");
-        let codec = spec.format.codec().expect("the program builder refuses formats without a codec");
-        let decoder = Decoder::of(&exe.kernels, spec.format);
+        let decoder =
+            Decoder::of(&exe.kernels, spec.format).expect("the program builder refuses formats without a codec");
         let (rows, width) = (pass.input.rows(), exe.program.sizes.hidden);
         self.phase(rows, self.row_chunk(rows), |_, chunk| {
             for row in chunk {
@@ -42,11 +42,7 @@ impl Walk<'_> {
                 let out = unsafe { exe.scratch.hidden.slice_mut(row * width, width) };
                 let at = pass.input.tokens[row] as usize * spec.row_bytes();
                 let blocks = &table[at..at + spec.row_bytes()];
-                // The same bits either way.
-                match decoder {
-                    Some(decoder) => decoder.decode(blocks, out),
-                    None => (codec.decode)(blocks, out),
-                }
+                decoder.decode(blocks, out);
                 if step.scale != 1.0 {
                     out.iter_mut().for_each(|value| *value *= step.scale);
                 }

@@ -13,6 +13,9 @@ pub trait Words: Block {
     /// The scale of the elements from `16 * sixteen` on, as it is stored.
     fn scale(&self, sixteen: usize) -> u8;
 
+    /// How many units a scale stands for.
+    fn units(scale: u8) -> f32;
+
     /// The levels of the elements from `8 * eight` on and a bit for each, the first lowest: it is negative or, in IQ1, an
     /// eighth is subtracted.
     fn word(&self, eight: usize) -> ([i8; 8], u8);
@@ -176,15 +179,19 @@ const fn words<const WIDTH: usize, const COUNT: usize>(levels: &[i8], bitmap: &s
 }
 
 /// Eight signs from seven: the last makes the count of set bits even.
+#[inline]
 pub(super) fn even_signs(seven: u8) -> u8 {
-    seven | (seven.count_ones() as u8 & 1) << 7
+    // Bit `n` says whether `n` has an odd number of bits: counting them is an instruction that not every processor has.
+    const ODD: u16 = 0b0110_1001_1001_0110;
+    let folded = (seven ^ seven >> 4) & 15;
+    seven | ((ODD >> folded & 1) as u8) << 7
 }
 
-/// Decodes words with signs; `scale` gives what the scales mean.
-pub(super) fn decode_signed<B: Words>(block: &B, values: &mut [f32], scale: impl Fn(f32) -> f32) {
+/// Decodes words with signs.
+pub(super) fn decode_signed<B: Words>(block: &B, values: &mut [f32]) {
     let d = block.unit().to_f32();
     for (eight, values) in values.chunks_exact_mut(8).enumerate() {
-        let scale = scale(f32::from(block.scale(eight / 2))) * d;
+        let scale = B::units(block.scale(eight / 2)) * d;
         let (levels, signs) = block.word(eight);
         for (index, (value, level)) in values.iter_mut().zip(levels).enumerate() {
             let product = scale * f32::from(level);
@@ -194,6 +201,7 @@ pub(super) fn decode_signed<B: Words>(block: &B, values: &mut [f32], scale: impl
 }
 
 /// Two words of four as one.
-pub(super) fn join_words([first, second]: [[i8; 4]; 2]) -> [i8; 8] {
-    std::array::from_fn(|index| if index < 4 { first[index] } else { second[index - 4] })
+#[inline]
+pub(super) fn join_words(words: [[i8; 4]; 2]) -> [i8; 8] {
+    bytemuck::cast(words)
 }

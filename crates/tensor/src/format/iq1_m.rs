@@ -26,15 +26,23 @@ const _: () = assert!(size_of::<BlockIQ1M>() == 56 && align_of::<BlockIQ1M>() ==
 
 impl Words for BlockIQ1M {
     /// Each word of scales holds four bits of it, the first the lowest.
+    #[inline]
     fn unit(&self) -> Half {
         let four_bits = |(word, place): (&[u8; 2], u32)| u16::from(word[1] >> 4) << (4 * place);
         Half(self.scales.iter().zip(0..).map(four_bits).sum::<u16>().to_le_bytes())
     }
 
+    #[inline]
     fn scale(&self, sixteen: usize) -> u8 {
         (u16::from_le_bytes(self.scales[sixteen / 4]) >> (sixteen % 4 * 3) & 7) as u8
     }
 
+    #[inline]
+    fn units(scale: u8) -> f32 {
+        f32::from(2 * scale + 1)
+    }
+
+    #[inline]
     fn word(&self, eight: usize) -> ([i8; 8], u8) {
         let high = self.high_indices[eight / 2] >> (eight % 2 * 4);
         let index = usize::from(self.low_indices[eight]) | usize::from(high & 7) << 8;

@@ -24,20 +24,29 @@ pub struct BlockIQ1S {
 const _: () = assert!(size_of::<BlockIQ1S>() == 50 && align_of::<BlockIQ1S>() == 1);
 
 impl BlockIQ1S {
+    #[inline]
     fn high_word(&self, sub_block: usize) -> u16 {
         u16::from_le_bytes(self.high_words[sub_block])
     }
 }
 
 impl Words for BlockIQ1S {
+    #[inline]
     fn unit(&self) -> Half {
         self.d
     }
 
+    #[inline]
     fn scale(&self, sixteen: usize) -> u8 {
         (self.high_word(sixteen / 2) >> 12 & 7) as u8
     }
 
+    #[inline]
+    fn units(scale: u8) -> f32 {
+        f32::from(2 * scale + 1)
+    }
+
+    #[inline]
     fn word(&self, eight: usize) -> ([i8; 8], u8) {
         let high = self.high_word(eight / 4);
         let index = usize::from(self.low_indices[eight]) | usize::from(high >> (eight % 4 * 3) & 7) << 8;
@@ -72,7 +81,7 @@ impl Block for BlockIQ1S {
 pub(super) fn decode_shifted<B: Words>(block: &B, values: &mut [f32]) {
     let d = block.unit().to_f32();
     for (eight, values) in values.chunks_exact_mut(8).enumerate() {
-        let scale = d * f32::from(2 * block.scale(eight / 2) + 1);
+        let scale = d * B::units(block.scale(eight / 2));
         let (levels, downs) = block.word(eight);
         let shift = if downs == 0 { SHIFT } else { -SHIFT };
         for (value, level) in values.iter_mut().zip(levels) {

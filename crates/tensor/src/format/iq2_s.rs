@@ -28,14 +28,22 @@ pub struct BlockIQ2S {
 const _: () = assert!(size_of::<BlockIQ2S>() == 82 && align_of::<BlockIQ2S>() == 1);
 
 impl Words for BlockIQ2S {
+    #[inline]
     fn unit(&self) -> Half {
         self.d
     }
 
+    #[inline]
     fn scale(&self, sixteen: usize) -> u8 {
         nibble(&self.scales, sixteen)
     }
 
+    #[inline]
+    fn units(scale: u8) -> f32 {
+        (0.5 + f32::from(scale)) * 0.25
+    }
+
+    #[inline]
     fn word(&self, eight: usize) -> ([i8; 8], u8) {
         let high = self.high_indices[eight / 4] >> (eight % 4 * 2) & 3;
         let index = usize::from(self.low_indices[eight]) | usize::from(high) << 8;
@@ -47,7 +55,7 @@ impl Block for BlockIQ2S {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
-        decode_signed(self, values, |scale| (0.5 + scale) * 0.25);
+        decode_signed(self, values);
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {

@@ -23,14 +23,22 @@ pub struct BlockIQ2XS {
 const _: () = assert!(size_of::<BlockIQ2XS>() == 74 && align_of::<BlockIQ2XS>() == 1);
 
 impl Words for BlockIQ2XS {
+    #[inline]
     fn unit(&self) -> Half {
         self.d
     }
 
+    #[inline]
     fn scale(&self, sixteen: usize) -> u8 {
         nibble(&self.scales, sixteen)
     }
 
+    #[inline]
+    fn units(scale: u8) -> f32 {
+        (0.5 + f32::from(scale)) * 0.25
+    }
+
+    #[inline]
     fn word(&self, eight: usize) -> ([i8; 8], u8) {
         let word = u16::from_le_bytes(self.words[eight]);
         (IQ2_XS_WORDS[usize::from(word & 511)], even_signs((word >> 9) as u8))
@@ -41,7 +49,7 @@ impl Block for BlockIQ2XS {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
-        decode_signed(self, values, |scale| (0.5 + scale) * 0.25);
+        decode_signed(self, values);
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
@@ -58,6 +66,7 @@ impl Block for BlockIQ2XS {
 }
 
 /// Four bits of a list in which a byte holds two, the first lower.
+#[inline]
 pub(super) fn nibble(bytes: &[u8], index: usize) -> u8 {
     bytes[index / 2] >> (index % 2 * 4) & 15
 }

@@ -22,6 +22,7 @@ pub struct BlockIQ2XXS {
 const _: () = assert!(size_of::<BlockIQ2XXS>() == 66 && align_of::<BlockIQ2XXS>() == 1);
 
 impl BlockIQ2XXS {
+    #[inline]
     fn rest(&self, sub_block: usize) -> SignsAndScale {
         let [.., a, b, c, e] = self.sub_blocks[sub_block];
         SignsAndScale::read([a, b, c, e])
@@ -29,17 +30,25 @@ impl BlockIQ2XXS {
 }
 
 impl Words for BlockIQ2XXS {
+    #[inline]
     fn unit(&self) -> Half {
         self.d
     }
 
+    #[inline]
     fn scale(&self, sixteen: usize) -> u8 {
-        self.rest(sixteen / 2).scale
+        self.rest(sixteen / 2).scale()
     }
 
+    #[inline]
+    fn units(scale: u8) -> f32 {
+        (0.5 + f32::from(scale)) * 0.25
+    }
+
+    #[inline]
     fn word(&self, eight: usize) -> ([i8; 8], u8) {
         let index = self.sub_blocks[eight / 4][eight % 4];
-        (IQ2_XXS_WORDS[usize::from(index)], self.rest(eight / 4).signs[eight % 4])
+        (IQ2_XXS_WORDS[usize::from(index)], self.rest(eight / 4).signs(eight % 4))
     }
 }
 
@@ -47,7 +56,7 @@ impl Block for BlockIQ2XXS {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
-        decode_signed(self, values, |scale| (0.5 + scale) * 0.25);
+        decode_signed(self, values);
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {
@@ -70,27 +79,33 @@ impl Block for BlockIQ2XXS {
 /// Of 32 elements four times eight signs, an even number of them set, and a 4-bit scale, in 32 bits: seven signs each,
 /// from below, and the scale on top.
 #[derive(Clone, Copy)]
-pub(super) struct SignsAndScale {
-    /// The signs of eight elements each, set where negative.
-    pub(super) signs: [u8; 4],
-    /// 0 to 15.
-    pub(super) scale: u8,
-}
+pub(super) struct SignsAndScale(u32);
 
 impl SignsAndScale {
     /// From a little-endian word.
+    #[inline]
     pub(super) fn read(word: [u8; 4]) -> Self {
-        let word = u32::from_le_bytes(word);
-        let signs = std::array::from_fn(|eight| even_signs((word >> (7 * eight) & 127) as u8));
-        Self { signs, scale: (word >> 28) as u8 }
+        Self(u32::from_le_bytes(word))
     }
 
     pub(super) fn new(codes: &[u32], scale: i32) -> Self {
-        Self { signs: std::array::from_fn(|eight| signs_of(codes[eight])), scale: scale as u8 }
+        let signs = codes.iter().zip(0..).map(|(&code, eight)| u32::from(signs_of(code) & 127) << (7 * eight));
+        Self(signs.sum::<u32>() | (scale as u32) << 28)
     }
 
     pub(super) fn write(self) -> [u8; 4] {
-        let signs = self.signs.iter().zip(0..).map(|(signs, eight)| u32::from(signs & 127) << (7 * eight));
-        (signs.sum::<u32>() | u32::from(self.scale) << 28).to_le_bytes()
+        self.0.to_le_bytes()
+    }
+
+    /// The signs of eight elements, set where negative.
+    #[inline]
+    pub(super) fn signs(self, eight: usize) -> u8 {
+        even_signs((self.0 >> (7 * eight) & 127) as u8)
+    }
+
+    /// 0 to 15.
+    #[inline]
+    pub(super) fn scale(self) -> u8 {
+        (self.0 >> 28) as u8
     }
 }

@@ -28,20 +28,29 @@ pub struct BlockIQ3S {
 const _: () = assert!(size_of::<BlockIQ3S>() == 110 && align_of::<BlockIQ3S>() == 1);
 
 impl Words for BlockIQ3S {
+    #[inline]
     fn unit(&self) -> Half {
         self.d
     }
 
+    #[inline]
     fn scale(&self, sixteen: usize) -> u8 {
         nibble(&self.scales, sixteen / 2)
     }
 
+    #[inline]
+    fn units(scale: u8) -> f32 {
+        1.0 + 2.0 * f32::from(scale)
+    }
+
+    #[inline]
     fn word(&self, eight: usize) -> ([i8; 8], u8) {
         let index = |four: usize| {
             let high = self.high_indices[four / 8] >> (four % 8) & 1;
             usize::from(self.low_indices[four]) | usize::from(high) << 8
         };
-        (join_words([0, 1].map(|word| IQ3_S_WORDS[index(2 * eight + word)])), self.signs[eight])
+        let words = [IQ3_S_WORDS[index(2 * eight)], IQ3_S_WORDS[index(2 * eight + 1)]];
+        (join_words(words), self.signs[eight])
     }
 }
 
@@ -49,7 +58,7 @@ impl Block for BlockIQ3S {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
-        decode_signed(self, values, |scale| 1.0 + 2.0 * scale);
+        decode_signed(self, values);
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {

@@ -24,17 +24,26 @@ pub struct BlockIQ3XXS {
 const _: () = assert!(size_of::<BlockIQ3XXS>() == 98 && align_of::<BlockIQ3XXS>() == 1);
 
 impl Words for BlockIQ3XXS {
+    #[inline]
     fn unit(&self) -> Half {
         self.d
     }
 
+    #[inline]
     fn scale(&self, sixteen: usize) -> u8 {
-        SignsAndScale::read(self.signs_and_scales[sixteen / 2]).scale
+        SignsAndScale::read(self.signs_and_scales[sixteen / 2]).scale()
     }
 
+    #[inline]
+    fn units(scale: u8) -> f32 {
+        (0.5 + f32::from(scale)) * 0.5
+    }
+
+    #[inline]
     fn word(&self, eight: usize) -> ([i8; 8], u8) {
-        let words = [0, 1].map(|word| IQ3_XXS_WORDS[usize::from(self.indices[2 * eight + word])]);
-        (join_words(words), SignsAndScale::read(self.signs_and_scales[eight / 4]).signs[eight % 4])
+        let [first, second] = [self.indices[2 * eight], self.indices[2 * eight + 1]];
+        let words = [IQ3_XXS_WORDS[usize::from(first)], IQ3_XXS_WORDS[usize::from(second)]];
+        (join_words(words), SignsAndScale::read(self.signs_and_scales[eight / 4]).signs(eight % 4))
     }
 }
 
@@ -42,7 +51,7 @@ impl Block for BlockIQ3XXS {
     const ELEMENTS: usize = SUPER_BLOCK;
 
     fn decode(&self, values: &mut [f32]) {
-        decode_signed(self, values, |scale| (0.5 + scale) * 0.5);
+        decode_signed(self, values);
     }
 
     fn encode(values: &[f32], importances: Option<&[f32]>) -> Self {

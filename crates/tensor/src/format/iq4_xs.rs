@@ -25,6 +25,7 @@ const _: () = assert!(size_of::<BlockIQ4XS>() == 136 && align_of::<BlockIQ4XS>()
 
 impl BlockIQ4XS {
     /// The scale of `sub_block`, -32 to 31.
+    #[inline]
     pub fn scale(&self, sub_block: usize) -> i8 {
         let low = self.low_scales[sub_block / 2] >> (sub_block % 2 * 4) & 15;
         let high = (u16::from_le_bytes(self.high_scales) >> (2 * sub_block) & 3) as u8;

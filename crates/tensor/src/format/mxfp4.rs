@@ -26,6 +26,7 @@ const _: () = assert!(size_of::<BlockMXFP4>() == 17 && align_of::<BlockMXFP4>() 
 
 impl BlockMXFP4 {
     /// What the levels are multiplied with.
+    #[inline]
     pub fn scale(&self) -> f32 {
         half_power(self.exponent)
     }
@@ -57,6 +58,7 @@ impl Block for BlockMXFP4 {
 }
 
 /// Half of the power of two that an E8M0 exponent stands for.
+#[inline]
 fn half_power(exponent: u8) -> f32 {
     match exponent {
         // Below the normal numbers.

@@ -23,6 +23,7 @@ const _: () = assert!(size_of::<BlockNVFP4>() == 36 && align_of::<BlockNVFP4>() 
 
 impl BlockNVFP4 {
     /// What the levels of `sub_block` are multiplied with.
+    #[inline]
     pub fn scale(&self, sub_block: usize) -> f32 {
         half_e4m3(self.scales[sub_block])
     }
@@ -66,12 +67,30 @@ const E4M3_LAST: u8 = 0x7E;
 
 /// Half of what an unsigned E4M3 float stands for. The code after the last, a NaN by the standard, is zero, as ggml has it;
 /// the upper bit is not read.
+#[inline]
 fn half_e4m3(code: u8) -> f32 {
-    let code = code & 0x7F;
-    let mantissa = f32::from(code & 7);
-    match code >> 3 {
-        _ if code == 0x7F => 0.0,
-        0 => mantissa / 1024.0,
-        exponent => (1.0 + mantissa / 8.0) * f32::from_bits((u32::from(exponent) + 127 - 8) << 23),
+    // Put where those of an f32 are, the bits are a number too small by the difference of the biases, denormals too.
+    const BIASES: f32 = f32::from_bits((127 + 127 - 7 - 1) << 23);
+    match code & 0x7F {
+        0x7F => 0.0,
+        code => f32::from_bits(u32::from(code) << 20) * BIASES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_are_those_of_the_standard() {
+        for code in 0..=u8::MAX {
+            let (exponent, mantissa) = (code >> 3 & 15, f32::from(code & 7) / 8.0);
+            let doubled = match (exponent, code & 7) {
+                (15, 7) => 0.0,
+                (0, _) => mantissa * 2.0f32.powi(-6),
+                _ => (1.0 + mantissa) * 2.0f32.powi(i32::from(exponent) - 7),
+            };
+            assert_eq!(half_e4m3(code), doubled / 2.0, "{code:#04x}");
+        }
     }
 }

@@ -34,6 +34,7 @@ impl BlockQ3K {
     /// The scale of `sub_block`, -32 to 31.
     ///
     /// Bytes 0 to 7 hold low halves, of two sub-blocks each; bytes 8 to 11 two high bits of four.
+    #[inline]
     pub fn scale(&self, sub_block: usize) -> i8 {
         let low = self.scales[sub_block % 8] >> (sub_block / 8 * 4) & 15;
         let high = self.scales[8 + sub_block % 4] >> (sub_block / 4 * 2) & 3;

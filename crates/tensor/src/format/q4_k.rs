@@ -81,6 +81,7 @@ impl SixBitPairs {
     }
 
     /// Scale and min of `sub_block`, 0 to 7.
+    #[inline]
     pub fn get(&self, sub_block: usize) -> (u8, u8) {
         let bytes = &self.0;
         match sub_block.checked_sub(4) {

@@ -9,7 +9,7 @@ const FILE_LINES: usize = 500;
 const FILE_LINES_HARD: usize = 1_000;
 const FUNCTION_LINES: usize = 70;
 /// Raised only on purpose: what does not fit needs a reason to exist. Tests count for nothing here.
-const WORKSPACE_LINES: usize = 45_000;
+const WORKSPACE_LINES: usize = 45_500;
 
 /// Files and folders (ending with `/`) that may hold the word `unsafe`: the map, SIMD and the kernels over it, raw memory,
 /// threads that write disjoint parts of it, the pool; promises to GPU drivers; the environment before there are threads; a
