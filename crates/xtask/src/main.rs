@@ -162,7 +162,8 @@ fn real_models(on_gpu: bool) -> Result<(), String> {
     let stdout = String::from_utf8(output.stdout).map_err(|error| format!("real models: {error}"))?;
     let folder = stdout.lines().last().ok_or("real models: the script named no folder")?;
     done("real models: fetch", started);
-    let mut command = cargo(&["test", "--release", "-p", "metallic", "--test", "real_models", "--", "--ignored"]);
+    // As all other tests are built, so that nothing is built again: a release would take longer than it saves.
+    let mut command = cargo(&["test", "--workspace", "--test", "real_models", "--", "--ignored"]);
     if !on_gpu {
         command.args(["--skip", "on_a_gpu"]);
     }

@@ -91,8 +91,11 @@ pub(crate) trait Product {
     /// Most rows of a tile whose weights serve many rows, for instruction sets with tiles of two groups: 4, 6 where quads are
     /// only loaded, or 12 where nothing but sums takes registers.
     const HEIGHT: usize;
-    /// Whether weights come written out for many rows, and so for few here, where [`Isa::MANY_ROWS`] says that.
-    const WRITTEN_OUT: bool = false;
+    /// Whether the weights serve few rows, where [`Isa::MANY_ROWS`] has them written out for many.
+    const FEW_ROWS: bool = false;
+    /// Whether they have been written out for many rows: they are no stream, and the last few rows are not worth tiles of
+    /// their own.
+    const MANY_ROWS: bool = false;
 
     /// `ROWS` rows with `GROUPS` groups. A tile with more rows than there are computes the last one several times over.
     ///
@@ -117,15 +120,17 @@ pub(crate) trait Product {
 #[inline(always)]
 pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut TileOutput) {
     debug_assert!(args.group_count <= 2 || (args.streams && args.row_count == 1), "only a single row takes a strip");
+    debug_assert!(!(P::MANY_ROWS && args.streams), "what is written out is in a cache");
     prefetch_results(isa, args);
+    let streams = const { !P::MANY_ROWS } && args.streams;
     // One stream of memory at a time: the core's prefetchers follow it best. Conditions in `const` blocks keep tiles
     // that an instruction set never uses from being compiled for it.
-    if args.streams && args.row_count == 1 {
+    if streams && args.row_count == 1 {
         for group in 0..args.group_count {
             P::tile::<I, 1, 1, true>(isa, args, 0, group, out);
         }
     } else if const { I::TILE_GROUPS == 2 }
-        && (const { P::WRITTEN_OUT && !matches!(I::MANY_ROWS, ManyRows::Packed) } || args.streams)
+        && (const { P::FEW_ROWS && !matches!(I::MANY_ROWS, ManyRows::Packed) } || streams)
     {
         for group in 0..args.group_count {
             for row in (0..args.row_count).step_by(STREAM_ROWS) {
@@ -140,8 +145,8 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
         let mut row = 0;
         while row < args.row_count {
             row += match args.row_count - row {
-                1 => together::<I, P, 1, 2>(isa, args, (row, 0), out),
-                2 | 3 => together::<I, P, 2, 2>(isa, args, (row, 0), out),
+                1 if const { !P::MANY_ROWS } => together::<I, P, 1, 2>(isa, args, (row, 0), out),
+                2 | 3 if const { !P::MANY_ROWS } => together::<I, P, 2, 2>(isa, args, (row, 0), out),
                 8.. if const { P::HEIGHT == 12 } => together::<I, P, 12, 2>(isa, args, (row, 0), out),
                 5.. if const { P::HEIGHT == 6 } => together::<I, P, 6, 2>(isa, args, (row, 0), out),
                 _ => together::<I, P, 4, 2>(isa, args, (row, 0), out),
@@ -152,8 +157,10 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
             let mut row = 0;
             while row < args.row_count {
                 row += match args.row_count - row {
-                    1 => together::<I, P, 1, 1>(isa, args, (row, group), out),
-                    3.. if const { I::TILE_ROWS == 4 } => together::<I, P, 4, 1>(isa, args, (row, group), out),
+                    1 if const { !P::MANY_ROWS } => together::<I, P, 1, 1>(isa, args, (row, group), out),
+                    rows if const { I::TILE_ROWS == 4 } && (const { P::MANY_ROWS } || rows > 2) => {
+                        together::<I, P, 4, 1>(isa, args, (row, group), out)
+                    }
                     _ => together::<I, P, 2, 1>(isa, args, (row, group), out),
                 };
             }
@@ -219,7 +226,8 @@ pub(crate) struct OfCodes<C>(PhantomData<C>);
 
 impl<C: Codes> Product for OfCodes<C> {
     const HEIGHT: usize = if C::ONE_BY_ONE { 6 } else { 4 };
-    const WRITTEN_OUT: bool = !C::WRITTEN;
+    const FEW_ROWS: bool = !C::WRITTEN;
+    const MANY_ROWS: bool = C::WRITTEN;
 
     #[inline(always)]
     unsafe fn tile<I: Isa, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(
@@ -272,7 +280,7 @@ impl<C: Codes> Product for OfCodes<C> {
 
     #[inline(always)]
     unsafe fn finish<I: Isa>(isa: I, args: &TileArgs, out: &mut TileOutput) {
-        if args.streams && args.row_count == 1 {
+        if const { !C::WRITTEN } && args.streams && args.row_count == 1 {
             return;
         }
         match args.group_count {
