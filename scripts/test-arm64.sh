@@ -35,17 +35,14 @@ if [ "$mode" = --check ]; then
   exit
 fi
 
-# As `cargo xtask check` builds for other targets, so that the two share macros and build scripts.
-quick=(--config 'profile.dev.package."*".opt-level=0' --config 'profile.dev.build-override.debug=0')
-
 run_tests() {
-  cargo test "${quick[@]}" --target "$linux" -p metallic-cpu --lib -- "$@"
+  cargo test --target "$linux" -p metallic-cpu --lib -- "$@"
 }
 
 run_all_tests() {
   run_tests
   if [ "$mode" != --units ]; then
-    cargo test "${quick[@]}" --target "$linux" -p metallic --test storyteller -- greedy
+    cargo test --target "$linux" -p metallic --test storyteller -- greedy
   fi
   if [ "$mode" = --all ]; then
     cargo test --target "$linux" -p metallic-cpu --release --tests

@@ -18,7 +18,7 @@ use crate::kernels::attention::coded::CodedQuery;
 use crate::kernels::decode::DecodeFn;
 use crate::kernels::pack::PackFn;
 use crate::kernels::quantize::PanelArgs;
-use crate::kernels::tile::TileFn;
+use crate::kernels::tile::{STREAM_ROWS, TileFn};
 use crate::layout::Layout;
 use crate::pages::PageFormat;
 
@@ -53,6 +53,8 @@ pub(crate) struct Kernels {
 
 /// Rows from which on codes are written out: with fewer, it takes longer than it saves.
 const WRITTEN_ROWS: usize = 32;
+
+const _: () = assert!(WRITTEN_ROWS > STREAM_ROWS, "what is written out is never one stream");
 
 /// What multiplies with a layout.
 #[derive(Clone, Copy)]

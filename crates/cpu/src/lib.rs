@@ -27,6 +27,7 @@ mod threads;
 
 pub use arch::IsaChoice;
 pub use backend::{CpuBackend, CpuConfig, Repack};
+pub use half::f16;
 pub use kernels::decode::Decoder;
 pub use matrix::resident_bytes;
 pub use read_rate::measure_read_gb_s;

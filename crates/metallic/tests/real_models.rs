@@ -1,5 +1,5 @@
 //! Real models against what llama.cpp says about them (`fixtures/oracle`). The files are fetched by a script, so every
-//! test here is ignored by default; together they take some minutes in release.
+//! test here is ignored by default; together they take one or two minutes, in a release or not.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 

@@ -36,10 +36,6 @@ const OTHER_TARGETS: &[(&str, &[&str])] = &[
     ("x86_64-pc-windows-msvc", &["metallic-wgpu", "metallic", "metallic-cli"]),
 ];
 
-/// With `--target`, cargo shares no macro and no build script with builds without it. Nothing runs here, so that optimising
-/// them would be most of the time.
-const QUICK_BUILD_SCRIPTS: &[&str] = &["profile.dev.package.\"*\".opt-level=0", "profile.dev.build-override.debug=0"];
-
 /// What to do.
 enum Task {
     Check(Options),
@@ -123,7 +119,6 @@ fn other_targets() -> Result<(), String> {
     }
     for (target, packages) in OTHER_TARGETS {
         let mut command = cargo(&["clippy", "--target", target]);
-        command.args(QUICK_BUILD_SCRIPTS.iter().flat_map(|setting| ["--config", setting]));
         command.args(packages.iter().flat_map(|package| ["-p", package])).args(["--", "-D", "warnings"]);
         stage(&format!("lints for {target}"), command)?;
     }

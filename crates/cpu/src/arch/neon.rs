@@ -381,7 +381,7 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
     unsafe fn fields<const WIDTH: u32>(self, word: u32) -> Four<int32x4_t> {
         let word = vdupq_n_u32(word);
         let fields = map([0, 4, 8, 12], |first: i32| {
-            let places = [0, -1, -2, -3].map(|place: i32| (place - first) * WIDTH.cast_signed());
+            let places = map([0, -1, -2, -3], |place: i32| (place - first) * WIDTH.cast_signed());
             vreinterpretq_s32_u32(vshlq_u32(word, vld1q_s32(places.as_ptr())))
         });
         self.and_i32(fields, (1 << WIDTH) - 1)

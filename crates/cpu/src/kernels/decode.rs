@@ -1,5 +1,5 @@
 //! Decoding of the file's own blocks, for rows that are looked up rather than multiplied. The bits are those of the
-//! readable codec: the same operations in the same order, sixteen values at a time. Never sums.
+//! readable codec: operations that round alike, sixteen values at a time. Never sums.
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of DecodeFn")]
 
@@ -23,7 +23,7 @@ mod words;
 /// The instruction set is the processor's, and both pointers cover `count` blocks.
 pub(crate) type DecodeFn = unsafe fn(*const u8, usize, *mut f32);
 
-/// Decodes one format with the best instructions of this processor.
+/// Decodes one format with the best instructions of this processor that were allowed.
 #[derive(Clone, Copy)]
 pub struct Decoder {
     format: Format,
@@ -46,13 +46,13 @@ impl Decoder {
         Some(Decoder { format, codec, kernel: (kernels.decode)(format), to_f16: kernels.to_f16 })
     }
 
-    /// Whether there are instructions for it. Otherwise the codec decodes: whole numbers, f64 and f32, whose plain loops the
-    /// compiler turns into what the processor has, and everything where there is only plain Rust.
+    /// Whether it has a kernel of its own. Otherwise the codec decodes: whole numbers, f64 and f32, which are next to nothing to
+    /// decode, and everything where there is only plain Rust.
     pub fn is_simd(&self) -> bool {
         self.kernel.is_some()
     }
 
-    /// As the codec's `decode`, with the same bits.
+    /// As the codec's `decode`, with the same bits, but that a NaN may be another one.
     ///
     /// # Panics
     /// When the slices disagree in length or end inside a block.
@@ -65,13 +65,13 @@ impl Decoder {
         }
     }
 
-    /// What [`Decoder::decode`] gives, rounded to the nearest f16, ties to even. Values beyond 65,504 become infinite.
+    /// What [`Decoder::decode`] gives, rounded to the nearest f16, ties to even: from 65,520 on that is infinity.
     ///
     /// # Panics
     /// When the slices disagree in length or end inside a block.
     pub fn decode_f16(&self, blocks: &[u8], values: &mut [f16]) {
         self.count(blocks, values.len());
-        let mut decoded = Line([0.0; AT_A_TIME]);
+        let mut decoded = Aligned([0.0; AT_A_TIME]);
         let bytes = AT_A_TIME / self.format.block_elements() * self.format.block_bytes();
         for (blocks, values) in blocks.chunks(bytes).zip(values.chunks_mut(AT_A_TIME)) {
             let decoded = &mut decoded.0[..values.len()];
@@ -92,13 +92,15 @@ impl Decoder {
 
 /// Begins where a line of the cache does.
 #[repr(align(64))]
-struct Line([f32; AT_A_TIME]);
+struct Aligned<T>(T);
 
 /// Decodes whole blocks of one format.
 ///
 /// # Safety
-/// As for [`DecodeFn`]; `out` covers the block's elements.
+/// `decode_with` writes [`Block::ELEMENTS`] values and reads nothing but the block.
 unsafe trait Decode: Block {
+    /// # Safety
+    /// As for [`DecodeFn`]; `out` covers the block's elements.
     unsafe fn decode_with<I: Isa>(isa: I, block: &Self, out: *mut f32);
 }
 

@@ -73,7 +73,7 @@ impl TileArgs {
 /// Most groups that a single row is multiplied with in one call.
 pub(crate) const STRIP_GROUPS: usize = 2 * PANEL_ROWS;
 
-// Tiles of twelve, eight and four rows make a panel; its rows are bits of a mask; eight rows are the highest tile of a stream.
+// Tiles of twelve, eight, six and four rows make a panel; its rows are bits of a mask; eight rows are the highest tile of a stream.
 const _: () = assert!(PANEL_ROWS == 24 && PANEL_ROWS <= u32::BITS as usize && STREAM_ROWS == 8);
 
 /// Results of a tile: (activation row, group, weight row of the group), or of a single row (pair, group of the pair, weight
@@ -91,11 +91,11 @@ pub(crate) trait Product {
     /// Most rows of a tile whose weights serve many rows, for instruction sets with tiles of two groups: 4, 6 where quads are
     /// only loaded, or 12 where nothing but sums takes registers.
     const HEIGHT: usize;
-    /// Whether the weights serve few rows, where [`Isa::MANY_ROWS`] has them written out for many.
-    const FEW_ROWS: bool = false;
-    /// Whether they have been written out for many rows: they are no stream, and the last few rows are not worth tiles of
+    /// Whether these are codes as they are packed: where [`Isa::MANY_ROWS`] has them written out for many rows, they serve few.
+    const PACKED_CODES: bool = false;
+    /// Whether these are codes written out for many rows: they are no stream, and the last few rows are not worth tiles of
     /// their own.
-    const MANY_ROWS: bool = false;
+    const WRITTEN_CODES: bool = false;
 
     /// `ROWS` rows with `GROUPS` groups. A tile with more rows than there are computes the last one several times over.
     ///
@@ -120,9 +120,9 @@ pub(crate) trait Product {
 #[inline(always)]
 pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut TileOutput) {
     debug_assert!(args.group_count <= 2 || (args.streams && args.row_count == 1), "only a single row takes a strip");
-    debug_assert!(!(P::MANY_ROWS && args.streams), "what is written out is in a cache");
+    debug_assert!(!(P::WRITTEN_CODES && args.streams), "what is written out is in a cache");
     prefetch_results(isa, args);
-    let streams = const { !P::MANY_ROWS } && args.streams;
+    let streams = const { !P::WRITTEN_CODES } && args.streams;
     // One stream of memory at a time: the core's prefetchers follow it best. Conditions in `const` blocks keep tiles
     // that an instruction set never uses from being compiled for it.
     if streams && args.row_count == 1 {
@@ -130,7 +130,7 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
             P::tile::<I, 1, 1, true>(isa, args, 0, group, out);
         }
     } else if const { I::TILE_GROUPS == 2 }
-        && (const { P::FEW_ROWS && !matches!(I::MANY_ROWS, ManyRows::Packed) } || streams)
+        && (const { P::PACKED_CODES && !matches!(I::MANY_ROWS, ManyRows::Packed) } || streams)
     {
         for group in 0..args.group_count {
             for row in (0..args.row_count).step_by(STREAM_ROWS) {
@@ -145,8 +145,8 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
         let mut row = 0;
         while row < args.row_count {
             row += match args.row_count - row {
-                1 if const { !P::MANY_ROWS } => together::<I, P, 1, 2>(isa, args, (row, 0), out),
-                2 | 3 if const { !P::MANY_ROWS } => together::<I, P, 2, 2>(isa, args, (row, 0), out),
+                1 if const { !P::WRITTEN_CODES } => together::<I, P, 1, 2>(isa, args, (row, 0), out),
+                2 | 3 if const { !P::WRITTEN_CODES } => together::<I, P, 2, 2>(isa, args, (row, 0), out),
                 8.. if const { P::HEIGHT == 12 } => together::<I, P, 12, 2>(isa, args, (row, 0), out),
                 5.. if const { P::HEIGHT == 6 } => together::<I, P, 6, 2>(isa, args, (row, 0), out),
                 _ => together::<I, P, 4, 2>(isa, args, (row, 0), out),
@@ -157,8 +157,8 @@ pub(crate) unsafe fn tile<I: Isa, P: Product>(isa: I, args: &TileArgs, out: &mut
             let mut row = 0;
             while row < args.row_count {
                 row += match args.row_count - row {
-                    1 if const { !P::MANY_ROWS } => together::<I, P, 1, 1>(isa, args, (row, group), out),
-                    rows if const { I::TILE_ROWS == 4 } && (const { P::MANY_ROWS } || rows > 2) => {
+                    1 if const { !P::WRITTEN_CODES } => together::<I, P, 1, 1>(isa, args, (row, group), out),
+                    rows if const { I::TILE_ROWS == 4 } && (const { P::WRITTEN_CODES } || rows > 2) => {
                         together::<I, P, 4, 1>(isa, args, (row, group), out)
                     }
                     _ => together::<I, P, 2, 1>(isa, args, (row, group), out),
@@ -226,8 +226,8 @@ pub(crate) struct OfCodes<C>(PhantomData<C>);
 
 impl<C: Codes> Product for OfCodes<C> {
     const HEIGHT: usize = if C::ONE_BY_ONE { 6 } else { 4 };
-    const FEW_ROWS: bool = !C::WRITTEN;
-    const MANY_ROWS: bool = C::WRITTEN;
+    const PACKED_CODES: bool = !C::WRITTEN;
+    const WRITTEN_CODES: bool = C::WRITTEN;
 
     #[inline(always)]
     unsafe fn tile<I: Isa, const ROWS: usize, const GROUPS: usize, const STREAMS: bool>(

@@ -69,7 +69,8 @@ const E4M3_LAST: u8 = 0x7E;
 /// the upper bit is not read.
 #[inline]
 fn half_e4m3(code: u8) -> f32 {
-    // Put where those of an f32 are, the bits are a number too small by the difference of the biases, denormals too.
+    // Put where those of an f32 are, the bits are a number too small by the difference of the biases, denormals too. Half of
+    // it is asked for.
     const BIASES: f32 = f32::from_bits((127 + 127 - 7 - 1) << 23);
     match code & 0x7F {
         0x7F => 0.0,

@@ -38,23 +38,23 @@ unsafe fn five_bits<I: Isa>(isa: I, low_codes: &[u8; 16], high_bits: [u8; 4]) ->
 }
 
 #[inline(always)]
-unsafe fn store_halves<I: Isa>(isa: I, out: *mut f32, halves: [I::F32; 2]) {
-    isa.store(out, halves[0]);
-    isa.store(out.add(16), halves[1]);
+unsafe fn store_both<I: Isa>(isa: I, out: *mut f32, values: [I::F32; 2]) {
+    isa.store(out, values[0]);
+    isa.store(out.add(16), values[1]);
 }
 
 /// Stores `code · d` for 32 signed bytes.
 #[inline(always)]
-unsafe fn store_bytes<I: Isa>(isa: I, out: *mut f32, codes: &[i8; 32], d: Half) {
+unsafe fn store_codes<I: Isa>(isa: I, out: *mut f32, codes: &[i8; 32], d: Half) {
     let (codes, d) = (codes.as_ptr(), splat(isa, d));
-    store_halves(isa, out, [isa.mul(isa.load_i8(codes), d), isa.mul(isa.load_i8(codes.add(16)), d)]);
+    store_both(isa, out, [isa.mul(isa.load_i8(codes), d), isa.mul(isa.load_i8(codes.add(16)), d)]);
 }
 
-// SAFETY: here and below, sixteen values at a time, as many as the block has.
+// SAFETY: here and below, sixteen values at a time, as many as the block has, from loads that end in their field.
 unsafe impl Decode for BlockQ8_0 {
     #[inline(always)]
     unsafe fn decode_with<I: Isa>(isa: I, block: &Self, out: *mut f32) {
-        store_bytes(isa, out, &block.codes, block.d);
+        store_codes(isa, out, &block.codes, block.d);
     }
 }
 
@@ -62,7 +62,7 @@ unsafe impl Decode for BlockQ8_0 {
 unsafe impl Decode for BlockQ8_1 {
     #[inline(always)]
     unsafe fn decode_with<I: Isa>(isa: I, block: &Self, out: *mut f32) {
-        store_bytes(isa, out, &block.codes, block.d);
+        store_codes(isa, out, &block.codes, block.d);
     }
 }
 
@@ -73,7 +73,7 @@ unsafe impl Decode for BlockQ4_0 {
         let (d, eight) = (splat(isa, block.d), isa.splat(8.0));
         let [low, high] = nibbles(isa, block.codes.as_ptr());
         let [low, high] = [isa.sub(isa.to_f32(low), eight), isa.sub(isa.to_f32(high), eight)];
-        store_halves(isa, out, [isa.mul(low, d), isa.mul(high, d)]);
+        store_both(isa, out, [isa.mul(low, d), isa.mul(high, d)]);
     }
 }
 
@@ -84,7 +84,7 @@ unsafe impl Decode for BlockQ4_1 {
         let (d, m) = (splat(isa, block.d), splat(isa, block.m));
         let [low, high] = nibbles(isa, block.codes.as_ptr());
         let [low, high] = [isa.mul(isa.to_f32(low), d), isa.mul(isa.to_f32(high), d)];
-        store_halves(isa, out, [isa.add(low, m), isa.add(high, m)]);
+        store_both(isa, out, [isa.add(low, m), isa.add(high, m)]);
     }
 }
 
@@ -94,7 +94,7 @@ unsafe impl Decode for BlockQ5_0 {
     unsafe fn decode_with<I: Isa>(isa: I, block: &Self, out: *mut f32) {
         let (d, sixteen) = (splat(isa, block.d), isa.splat(16.0));
         let [low, high] = five_bits(isa, &block.low_codes, block.high_bits);
-        store_halves(isa, out, [isa.mul(isa.sub(low, sixteen), d), isa.mul(isa.sub(high, sixteen), d)]);
+        store_both(isa, out, [isa.mul(isa.sub(low, sixteen), d), isa.mul(isa.sub(high, sixteen), d)]);
     }
 }
 
@@ -104,7 +104,7 @@ unsafe impl Decode for BlockQ5_1 {
     unsafe fn decode_with<I: Isa>(isa: I, block: &Self, out: *mut f32) {
         let (d, m) = (splat(isa, block.d), splat(isa, block.m));
         let [low, high] = five_bits(isa, &block.low_codes, block.high_bits);
-        store_halves(isa, out, [isa.add(isa.mul(low, d), m), isa.add(isa.mul(high, d), m)]);
+        store_both(isa, out, [isa.add(isa.mul(low, d), m), isa.add(isa.mul(high, d), m)]);
     }
 }
 
@@ -114,7 +114,7 @@ unsafe impl Decode for BlockIQ4NL {
     unsafe fn decode_with<I: Isa>(isa: I, block: &Self, out: *mut f32) {
         let d = splat(isa, block.d);
         let [low, high] = isa.load_levels(&IQ4_LEVELS, block.codes.as_ptr());
-        store_halves(isa, out, [isa.mul(low, d), isa.mul(high, d)]);
+        store_both(isa, out, [isa.mul(low, d), isa.mul(high, d)]);
     }
 }
 
@@ -124,7 +124,7 @@ unsafe impl Decode for BlockMXFP4 {
     unsafe fn decode_with<I: Isa>(isa: I, block: &Self, out: *mut f32) {
         let scale = isa.splat(block.scale());
         let [low, high] = isa.load_levels(&E2M1_LEVELS, block.codes.as_ptr());
-        store_halves(isa, out, [isa.mul(low, scale), isa.mul(high, scale)]);
+        store_both(isa, out, [isa.mul(low, scale), isa.mul(high, scale)]);
     }
 }
 

@@ -5,17 +5,16 @@ use tensor::format::{
     SixBitPairs,
 };
 
-use super::Decode;
+use super::{Aligned, Decode};
 use crate::arch::Isa;
 
 /// Numbers that are splat one by one: out of memory, since the vector pipes are busy with codes.
-#[repr(align(64))]
-struct Sixteen([f32; 16]);
+type Sixteen = Aligned<[f32; 16]>;
 
 /// `unit` times each number.
 #[inline(always)]
 unsafe fn multiples<I: Isa>(isa: I, unit: Half, numbers: I::F32) -> Sixteen {
-    let mut multiples = Sixteen([0.0; 16]);
+    let mut multiples = Aligned([0.0; 16]);
     isa.store(multiples.0.as_mut_ptr(), isa.mul(isa.splat(unit.to_f32()), numbers));
     multiples
 }
@@ -45,11 +44,11 @@ unsafe fn store_around<I: Isa>(isa: I, out: *mut f32, code: I::I32, zero: f32, s
 
 /// The two bits of each byte from `bits` on.
 #[inline(always)]
-unsafe fn two_bits<I: Isa>(isa: I, bytes: I::I32, bits: usize) -> I::I32 {
+unsafe fn bit_pair<I: Isa>(isa: I, bytes: I::I32, bits: usize) -> I::I32 {
     isa.and_i32(isa.shift_right(bytes, bits as u32), 3)
 }
 
-// SAFETY: here and below, sixteen values at a time, as many as the block has.
+// SAFETY: here and below, sixteen values at a time, as many as the block has, from loads that end in their field.
 unsafe impl Decode for BlockQ2K {
     #[inline(always)]
     unsafe fn decode_with<I: Isa>(isa: I, block: &Self, out: *mut f32) {
@@ -61,7 +60,7 @@ unsafe impl Decode for BlockQ2K {
                 let bytes = isa.widen_u8(block.codes.as_ptr().add(32 * half + 16 * at));
                 for run in 0..4 {
                     let sub_block = 8 * half + 2 * run + at;
-                    let code = two_bits(isa, bytes, 2 * run);
+                    let code = bit_pair(isa, bytes, 2 * run);
                     store_line(isa, out.add(16 * sub_block), code, scales.0[sub_block], mins.0[sub_block]);
                 }
             }
@@ -84,7 +83,7 @@ unsafe impl Decode for BlockQ3K {
                 let bytes = isa.widen_u8(block.low_codes.as_ptr().add(32 * half + 16 * at));
                 for run in 0..4 {
                     let third = isa.and_i32(isa.shift_right(high, (4 * half + run) as u32), 1);
-                    let code = isa.add_i32(two_bits(isa, bytes, 2 * run), isa.shift_left(third, 2));
+                    let code = isa.add_i32(bit_pair(isa, bytes, 2 * run), isa.shift_left(third, 2));
                     let sub_block = 8 * half + 2 * run + at;
                     store_around(isa, out.add(16 * sub_block), code, 4.0, scales.0[sub_block]);
                 }
@@ -145,7 +144,7 @@ unsafe impl Decode for BlockQ6K {
                 let low = [isa.widen_u8(bytes), isa.widen_u8(bytes.add(32))];
                 for run in 0..4 {
                     let nibble = isa.and_i32(isa.shift_right(low[run % 2], 4 * (run / 2) as u32), 15);
-                    let code = isa.add_i32(nibble, isa.shift_left(two_bits(isa, upper, 2 * run), 4));
+                    let code = isa.add_i32(nibble, isa.shift_left(bit_pair(isa, upper, 2 * run), 4));
                     let sub_block = 8 * half + 2 * run + at;
                     store_around(isa, out.add(16 * sub_block), code, 32.0, scales.0[sub_block]);
                 }
@@ -188,7 +187,7 @@ unsafe impl Decode for BlockTQ2_0 {
             for at in 0..2 {
                 let bytes = isa.widen_u8(block.codes.as_ptr().add(32 * half + 16 * at));
                 for run in 0..4 {
-                    let code = two_bits(isa, bytes, 2 * run);
+                    let code = bit_pair(isa, bytes, 2 * run);
                     store_around(isa, out.add(128 * half + 32 * run + 16 * at), code, 1.0, d);
                 }
             }

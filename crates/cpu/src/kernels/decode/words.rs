@@ -13,7 +13,7 @@ unsafe fn two_words<I: Isa, B: Words>(isa: I, block: &B, sixteen: usize) -> (I::
     (isa.load_i8(levels.as_ptr().cast()), [first_signs, second_signs])
 }
 
-/// As the codec of signed words.
+/// Words with a sign for each element.
 #[inline(always)]
 unsafe fn signed<I: Isa, B: Words>(isa: I, block: &B, out: *mut f32) {
     let d = block.unit().to_f32();
@@ -26,7 +26,7 @@ unsafe fn signed<I: Isa, B: Words>(isa: I, block: &B, out: *mut f32) {
     }
 }
 
-/// As the codec of words that are shifted up or down by an eighth.
+/// Words that are shifted up or down by an eighth.
 #[inline(always)]
 unsafe fn shifted<I: Isa, B: Words>(isa: I, block: &B, out: *mut f32) {
     let d = block.unit().to_f32();
@@ -41,7 +41,7 @@ unsafe fn shifted<I: Isa, B: Words>(isa: I, block: &B, out: *mut f32) {
 
 macro_rules! decode_words {
     ($($block:ident: $decode:ident),*) => {$(
-        // SAFETY: sixteen values at a time, as many as the block has.
+        // SAFETY: sixteen values at a time, as many as the block has, from words of their own.
         unsafe impl Decode for $block {
             #[inline(always)]
             unsafe fn decode_with<I: Isa>(isa: I, block: &Self, out: *mut f32) {

@@ -136,7 +136,7 @@ fn tiles_of_all_shapes_agree() {
                 let strip = case.run(5..6, group_count, From::Stream).remove(0);
                 assert!(strip == alone[5][..group_count], "{}, {isa}: {group_count} groups", known.name);
             }
-            for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 21, PANEL_ROWS] {
+            for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 21, 23, PANEL_ROWS] {
                 for from in [From::Stream, From::Cache, From::WrittenOut] {
                     if from == From::Stream && rows > STREAM_ROWS {
                         continue;
