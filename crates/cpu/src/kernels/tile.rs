@@ -73,7 +73,8 @@ impl TileArgs {
 /// Most groups that a single row is multiplied with in one call.
 pub(crate) const STRIP_GROUPS: usize = 2 * PANEL_ROWS;
 
-// Tiles of twelve, eight, six and four rows make a panel; its rows are bits of a mask; eight rows are the highest tile of a stream.
+// Tiles of twelve, eight, six and four rows make a panel; its rows are bits of a mask; eight rows are the highest tile of a
+// stream.
 const _: () = assert!(PANEL_ROWS == 24 && PANEL_ROWS <= u32::BITS as usize && STREAM_ROWS == 8);
 
 /// Results of a tile: (activation row, group, weight row of the group), or of a single row (pair, group of the pair, weight
