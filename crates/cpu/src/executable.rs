@@ -79,7 +79,7 @@ pub(crate) struct Executable {
     pub(crate) costs: Vec<Vec<StepCost>>,
     pub(crate) rope_pairs: usize,
     pub(crate) ledger: Vec<LedgerRow>,
-    memory: PassMemory,
+    pub(crate) memory: PassMemory,
     input_check: InputCheck,
     repack: Repack,
     /// Before the arena, which it writes to.

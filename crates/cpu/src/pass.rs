@@ -3,18 +3,24 @@
 //! A phase waits for work, never for a thread: a thread whose core was taken by another process holds nobody up unless
 //! it is in the middle of a chunk, and finds later that its phases were done by others.
 //!
+//! A phase may be led by a preparation of rows, shared out as well: whoever needs a panel of rows waits for that panel,
+//! and nobody for all of them.
+//!
 //! The contract of all unsafe code here: each chunk of a phase is claimed once, chunks write disjoint parts, and nobody
-//! reads what their own phase writes. A thread reads only between claiming a chunk and finishing it, while no later
-//! phase can have begun.
+//! reads what their own phase writes, but for rows that led it, once their panels are ready. A thread reads only between
+//! claiming a chunk and finishing it, while no later phase can have begun.
 
 mod attend;
 mod input;
 pub(crate) mod landing;
+mod panels;
 mod product;
 mod rope;
 mod rows;
 mod store;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use attend::HEAD_WIDTH_MAX;
 pub(crate) use sweep::staging_bytes;
@@ -34,6 +40,8 @@ use crate::memory::Shared;
 use crate::pages::Pages;
 use crate::pass::attend::TileMemory;
 use crate::pass::landing::pack_into;
+use crate::pass::panels::{Led, Panels};
+use crate::pass::rows::NormedSum;
 use crate::pool::{Pool, Worker};
 
 /// Repacks a matrix into the arena, groups of rows in parallel.
@@ -59,6 +67,7 @@ pub(crate) struct Pass<'p> {
     input: &'p PassInput<'p>,
     /// What was claimed and what was finished of each phase.
     phases: Vec<PhaseCounters>,
+    panels: Panels,
     /// Rows of one sequence that follow each other: first row and count.
     runs: Vec<(usize, usize)>,
     /// Written by thread 0 alone.
@@ -69,6 +78,7 @@ pub(crate) struct Pass<'p> {
 #[derive(Default)]
 pub(crate) struct PassMemory {
     phases: Vec<PhaseCounters>,
+    panels: Panels,
     runs: Vec<(usize, usize)>,
     timings: Vec<LedgerRow>,
 }
@@ -85,20 +95,27 @@ impl PassMemory {
 #[repr(align(64))]
 struct PhaseCounters {
     claimed: AtomicUsize,
+    /// Only counted of phases that are waited for as a whole.
     finished: AtomicUsize,
 }
 
 // SAFETY: `timings` is touched by thread 0 alone during a run; all else is read-only or atomic.
 unsafe impl Sync for Pass<'_> {}
 
-/// Phases that a step takes at most.
-const PHASES_PER_STEP: usize = 4;
+/// Phases and preparations that a step takes at most.
+const PHASES_PER_STEP: usize = 3;
+/// And the pass besides: rotations, and the last layer's normed sum.
+const OTHER_PHASES: usize = 2;
 
 /// A thread's walk through a pass.
 struct Walk<'p> {
     pass: &'p Pass<'p>,
     worker: Worker<'p>,
     phase: usize,
+    /// Preparations of rows so far.
+    led: usize,
+    /// What is still to be added to the hidden rows.
+    owed: Option<NormedSum<'p>>,
     /// Decoded columns of matrices that stay in place: one buffer for each of a pair.
     columns: [Vec<f32>; 2],
     tile: TileMemory,
@@ -112,10 +129,11 @@ impl<'p> Pass<'p> {
         input: &'p PassInput<'p>,
         memory: PassMemory,
     ) -> Pass<'p> {
-        let PassMemory { mut phases, mut runs, mut timings } = memory;
+        let PassMemory { mut phases, mut panels, mut runs, mut timings } = memory;
         let steps: usize = exe.program.units().map(|unit| exe.program.template(unit).steps.len()).sum();
         phases.iter_mut().for_each(|phase| *phase = PhaseCounters::default());
-        phases.resize_with(steps * PHASES_PER_STEP + 1, PhaseCounters::default);
+        phases.resize_with(steps * PHASES_PER_STEP + OTHER_PHASES, PhaseCounters::default);
+        panels.clear(input.rows().max(input.logit_rows.len()));
         runs.clear();
         for row in 0..input.rows() {
             match runs.last_mut() {
@@ -125,14 +143,14 @@ impl<'p> Pass<'p> {
         }
         timings.clear();
         timings.reserve(steps);
-        Pass { exe, segment, input, phases, runs, timings: UnsafeCell::new(timings) }
+        Pass { exe, segment, input, phases, panels, runs, timings: UnsafeCell::new(timings) }
     }
 
     /// Runs the segment on one thread of the pool.
     pub(crate) fn run(&self, worker: Worker<'_>) {
         let started = (worker.index == 0).then(Instant::now);
-        let mut walk =
-            Walk { pass: self, worker, phase: 0, columns: [Vec::new(), Vec::new()], tile: TileMemory::EMPTY, started };
+        let (columns, tile) = ([Vec::new(), Vec::new()], TileMemory::EMPTY);
+        let mut walk = Walk { pass: self, worker, phase: 0, led: 0, owed: None, columns, tile, started };
         let program = &*self.exe.program;
         let rows = self.input.rows();
         walk.rotations();
@@ -142,13 +160,14 @@ impl<'p> Pass<'p> {
         for layer in self.segment.layers.clone() {
             walk.unit(program, &program.layers[layer], layer, rows);
         }
+        walk.settle();
         if self.segment.epilogue && !self.input.logit_rows.is_empty() {
             walk.unit(program, &program.epilogue, 0, self.input.logit_rows.len());
         }
     }
 
     pub(crate) fn into_memory(self) -> PassMemory {
-        PassMemory { phases: self.phases, runs: self.runs, timings: self.timings.into_inner() }
+        PassMemory { phases: self.phases, panels: self.panels, runs: self.runs, timings: self.timings.into_inner() }
     }
 
     fn pages(&self) -> &Pages {
@@ -164,11 +183,12 @@ impl<'p> Pass<'p> {
     }
 }
 
-impl Walk<'_> {
+impl<'p> Walk<'p> {
     /// `rows` is how many rows the unit's steps compute.
-    fn unit(&mut self, program: &Program, unit: &Unit, layer: usize, rows: usize) {
+    fn unit(&mut self, program: &'p Program, unit: &'p Unit, layer: usize, rows: usize) {
         let (steps, template, exe) = (&program.template(unit).steps, unit.template.0 as usize, self.pass.exe);
         let costs = &exe.costs[template];
+        let mut roped = Led::NOTHING;
         let mut index = 0;
         while index < steps.len() {
             let (mut name, mut cost) = (steps[index].0, costs[index]);
@@ -185,10 +205,14 @@ impl Walk<'_> {
                             name = next;
                             cost.weight_bytes += costs[index].weight_bytes;
                         }
-                        _ => self.rope_store(rope),
+                        Some((_, Step::Attention(_))) => roped = self.rope_store(rope),
+                        _ => {
+                            let led = self.rope_store(rope);
+                            self.wait_for(led, 0..rows);
+                        }
                     }
                 }
-                Step::Attention(step) => self.attention(step, layer),
+                Step::Attention(step) => self.attention(step, layer, roped),
                 Step::LinearAdd(step) => self.linear_add(unit, step),
                 Step::NormGatedLinear(step) => self.norm_gated_linear(unit, step),
                 Step::Select => self.select(),
@@ -202,18 +226,26 @@ impl Walk<'_> {
 
     /// Runs one phase: `work` gets each chunk of `0..total` that this thread claims. On return all of it is finished.
     fn phase(&mut self, total: usize, chunk: usize, mut work: impl FnMut(&mut Self, Range<usize>)) {
-        let counters = &self.pass.phases[self.phase];
+        let finished = &self.pass.phases[self.phase].finished;
+        self.claim_all(total, chunk, |walk, claimed| {
+            let count = claimed.len();
+            work(walk, claimed);
+            finished.fetch_add(count, Ordering::Release);
+        });
+        self.worker.wait_until(|| finished.load(Ordering::Acquire) == total);
+    }
+
+    /// As [`Walk::phase`], but waits for nobody.
+    fn claim_all(&mut self, total: usize, chunk: usize, mut work: impl FnMut(&mut Self, Range<usize>)) {
+        let claimed = &self.pass.phases[self.phase].claimed;
+        self.phase += 1;
         loop {
-            let first = counters.claimed.fetch_add(chunk, Ordering::Relaxed);
+            let first = claimed.fetch_add(chunk, Ordering::Relaxed);
             if first >= total {
                 break;
             }
-            let end = (first + chunk).min(total);
-            work(self, first..end);
-            counters.finished.fetch_add(end - first, Ordering::Release);
+            work(self, first..(first + chunk).min(total));
         }
-        self.worker.wait_until(|| counters.finished.load(Ordering::Acquire) == total);
-        self.phase += 1;
     }
 
     /// Rows in a chunk of row-wise work: enough chunks for every thread, few enough to be cheap.

@@ -202,15 +202,16 @@ fn a_row_computes_the_same_alone_and_in_company() {
 }
 
 /// Passes of three sequences, as sequence and position: prompts enter as chunks of different lengths side by side, then
-/// rows alternate.
+/// rows alternate, two of one sequence among them.
 fn company() -> Vec<Vec<(u32, usize)>> {
     let rows = |sequence: u32, positions: std::ops::Range<usize>| positions.map(move |position| (sequence, position));
     let mut passes: Vec<Vec<(u32, usize)>> = vec![
         rows(0, 0..97).chain(rows(1, 0..3)).chain(rows(2, 0..29)).collect(),
         rows(1, 3..66).chain(rows(0, 97..140)).collect(),
     ];
-    passes.extend((0..4).map(|step| vec![(2, 29 + step), (0, 140 + step), (1, 66 + step)]));
-    passes.push(rows(0, 144..150).collect());
+    let alternating = |step: usize| vec![(2, 29 + step), (0, 140 + 2 * step), (1, 66 + step), (0, 141 + 2 * step)];
+    passes.extend((0..4).map(alternating));
+    passes.push(rows(0, 148..150).collect());
     passes
 }
 

@@ -1,9 +1,12 @@
 //! The attention step: query rows in tiles over the pages of their sequence.
 
+use std::ops::Range;
+
 use program::Attention;
 
-use super::Walk;
+use super::panels::Led;
 use super::rope::Rope;
+use super::{Pass, Walk};
 use crate::kernels::attention::coded::CodedQuery;
 use crate::kernels::attention::{PAGE, PageArgs, QUERY_ROWS, SoftmaxState};
 use crate::pages::{PageFormat, value_stride};
@@ -67,7 +70,8 @@ impl Walk<'_> {
         });
     }
 
-    pub(super) fn attention(&mut self, step: &Attention, layer: usize) {
+    /// `roped` is the preparation that rotates queries and stores keys.
+    pub(super) fn attention(&mut self, step: &Attention, layer: usize, roped: Led) {
         let group = step.heads / step.kv_heads;
         let high = |rows: usize| if rows == 1 { SINGLE_ROW_QUERIES } else { QUERY_ROWS };
         let tiles_of = |rows: usize| (rows * group).div_ceil(high(rows)) * step.kv_heads;
@@ -75,7 +79,7 @@ impl Walk<'_> {
         let chunk = (total / (self.worker.threads * 32)).clamp(1, 8);
         self.phase(total, chunk, |walk, claimed| {
             for mut index in claimed {
-                for (first_row, rows) in &walk.pass.runs {
+                for run @ (first_row, rows) in &walk.pass.runs {
                     let tiles = tiles_of(*rows);
                     if index >= tiles {
                         index -= tiles;
@@ -84,6 +88,8 @@ impl Walk<'_> {
                     let per_head = tiles / step.kv_heads;
                     let first = index % per_head * high(*rows);
                     let count = high(*rows).min(rows * group - first);
+                    let last_row = first_row + (first + count - 1) / group;
+                    walk.wait_for(roped, walk.rows_in_sight(*run, last_row));
                     walk.attend_tile(
                         step,
                         layer,
@@ -93,6 +99,19 @@ impl Walk<'_> {
                 }
             }
         });
+    }
+
+    /// Rows of the pass whose keys lie in pages that rows of a run read, up to `last_row`.
+    fn rows_in_sight(&self, (first, count): (usize, usize), last_row: usize) -> Range<usize> {
+        let Pass { input, runs, .. } = self.pass;
+        let sequence_of = |run: &(usize, usize)| input.sequences[run.0];
+        if !runs.is_sorted_by(|before, next| sequence_of(before) < sequence_of(next)) {
+            // Another run can be of the same sequence.
+            return 0..input.rows();
+        }
+        let page_of = |position: &u32| *position as usize / PAGE;
+        let page = page_of(&input.positions[last_row]);
+        first..first + input.positions[first..first + count].partition_point(|position| page_of(position) <= page)
     }
 
     fn attend_tile(&mut self, step: &Attention, layer: usize, tile: &Tile) {

@@ -5,7 +5,8 @@ use std::ops::Range;
 use program::{Buffer, Norm, Unit};
 
 use super::Walk;
-use crate::activations::{ActivationBlock, Outliers, PANEL_ROWS};
+use super::panels::Led;
+use crate::activations::{ActivationBlock, Outliers};
 use crate::kernels::quantize::PanelArgs;
 use crate::matrix::Matrix;
 use crate::memory::Shared;
@@ -21,6 +22,8 @@ pub(super) struct Input {
     outliers: Shared<Outliers>,
     outliers_width: usize,
     pub(super) rows: usize,
+    /// The preparation of rows in `scratch`; `None` where every thread prepares its own.
+    led: Option<Led>,
 }
 
 /// Where the input rows of a product come from, and what is done to them first.
@@ -66,12 +69,16 @@ impl Input {
 }
 
 impl Walk<'_> {
-    /// Norms and quantises the rows of `source.buffer`. A single row is left to be prepared by every thread for itself,
-    /// which is cheaper than another phase or two; more rows are shared out, then their panels.
+    /// Norms and quantises the rows of `source.buffer`, once they have what they are owed. A single row that only has to be
+    /// read is left to be prepared by every thread for itself, which is cheaper than to wait for another.
     pub(super) fn prepare(&mut self, source: Source<'_>) -> Input {
+        if source.buffer != Buffer::Hidden {
+            self.settle();
+        }
+        let owed = self.owed.take();
         let scratch = &self.pass.exe.scratch;
         let (from, width) = self.buffer(source.buffer);
-        let own = source.rows == 1;
+        let own = source.rows == 1 && owed.is_none();
         let codes_width = scratch.input_width / 32;
         let outliers_width = Outliers::room(codes_width);
         let mut input = Input {
@@ -82,38 +89,48 @@ impl Walk<'_> {
             outliers: scratch.outliers,
             outliers_width,
             rows: source.rows,
+            led: None,
         };
         if own {
             let index = self.worker.index;
             input.plain = scratch.own_plain.part(index * scratch.input_width, scratch.input_width);
             input.codes = scratch.own_codes.part(index * codes_width, codes_width);
             input.outliers = scratch.own_outliers.part(index * outliers_width, outliers_width);
-        } else {
-            self.phase(source.rows, self.row_chunk(source.rows), |walk, chunk| {
-                for row in chunk {
-                    // SAFETY: this row was claimed by this thread.
-                    unsafe { walk.prepare_row(source, row, input) };
-                }
-            });
         }
         if source.norm.is_none() {
             input.plain = from;
         }
-        if !own && source.forms.codes {
-            self.phase(source.rows.div_ceil(PANEL_ROWS), 1, |walk, panels| {
-                for first in panels.map(|panel| panel * PANEL_ROWS) {
-                    let rows = first..source.rows.min(first + PANEL_ROWS);
-                    // SAFETY: this panel was claimed by this thread; its rows are settled since the last phase.
+        if !own {
+            let row = |walk: &mut Self, row| {
+                // SAFETY: this row was claimed by this thread.
+                unsafe {
+                    if let Some(sum) = owed {
+                        walk.add_normed(sum, row);
+                    }
+                    walk.prepare_row(source, row, input);
+                }
+            };
+            let panel = |walk: &mut Self, rows| {
+                if source.forms.codes {
+                    // SAFETY: the thread that ended the last of these rows is the only one to come here.
                     unsafe { walk.list_outliers(source.forms, rows, input) };
                 }
-            });
+            };
+            input.led = Some(self.lead(source.rows, row, panel));
         }
         input
     }
 
+    /// Waits until rows of the input are prepared.
+    pub(super) fn wait_for_input(&self, input: Input, rows: &Range<usize>) {
+        if let Some(led) = input.led {
+            self.wait_for(led, rows.clone());
+        }
+    }
+
     /// Prepares a single row for this thread, if this is the first chunk it claims of a product.
     pub(super) fn prepare_own(&self, source: Source<'_>, input: Input, prepared: &mut bool) {
-        if source.rows == 1 && !*prepared {
+        if input.led.is_none() && !*prepared {
             let scratch = &self.pass.exe.scratch;
             let plain = scratch.own_plain.part(self.worker.index * scratch.input_width, scratch.input_width);
             // SAFETY: the thread's own windows; the source is settled while a chunk of this phase is held.

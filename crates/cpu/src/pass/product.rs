@@ -1,13 +1,14 @@
 //! Steps that multiply with weight matrices: what is multiplied, and what becomes of each output.
 
-use program::{Buffer, Head, LinearAdd, Norm, NormGatedLinear, NormLinear, Projection, Unit};
+use program::{Buffer, Head, LinearAdd, NormGatedLinear, NormLinear, Projection, Unit};
 
 use super::Walk;
 use super::input::{Forms, Source};
+use super::rows::NormedSum;
 use super::sweep::{PARTS_MAX, Part, Target};
 use crate::layout::GROUP_ROWS;
 
-impl Walk<'_> {
+impl<'p> Walk<'p> {
     pub(super) fn norm_linear(&mut self, unit: &Unit, step: &NormLinear) {
         let pass = self.pass;
         let (buffer, width) = self.buffer(Buffer::Qkv);
@@ -33,7 +34,7 @@ impl Walk<'_> {
         });
     }
 
-    pub(super) fn linear_add(&mut self, unit: &Unit, step: &LinearAdd) {
+    pub(super) fn linear_add(&mut self, unit: &'p Unit, step: &LinearAdd) {
         let pass = self.pass;
         let matrix = pass.matrix(unit, step.projection.weight);
         let bias = step.projection.bias.map(|slot| pass.vector(unit, slot));
@@ -52,29 +53,7 @@ impl Walk<'_> {
                 if after_norm { write(out, values, bias) } else { add(out, values, bias) }
             });
         });
-        if let Some(norm) = &step.post_norm {
-            self.add_normed(unit, norm);
-        }
-    }
-
-    /// `hidden += norm(projected)`.
-    fn add_normed(&mut self, unit: &Unit, norm: &Norm) {
-        let (pass, exe) = (self.pass, self.pass.exe);
-        let (hidden, width) = self.buffer(Buffer::Hidden);
-        let weight = pass.vector(unit, norm.weight);
-        let rows = pass.input.rows();
-        self.phase(rows, self.row_chunk(rows), |_, chunk| {
-            for row in chunk {
-                // SAFETY: this row was claimed by this thread.
-                unsafe {
-                    let projected = exe.scratch.projected.slice_mut(row * width, width);
-                    let at = projected.as_mut_ptr();
-                    (exe.kernels.norm)(at, weight.as_ptr(), norm.epsilon, width, at);
-                    let hidden = hidden.slice_mut(row * width, width);
-                    hidden.iter_mut().zip(projected).for_each(|(sum, value)| *sum += *value);
-                }
-            }
-        });
+        self.owed = step.post_norm.as_ref().map(|norm| NormedSum::new(pass.vector(unit, norm.weight), norm.epsilon));
     }
 
     pub(super) fn norm_gated_linear(&mut self, unit: &Unit, step: &NormGatedLinear) {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use program::{Attention, Norm, RopeKind, RopeStore, Unit};
 
 use super::Walk;
+use super::panels::Led;
 
 /// The step, and what it needs of its unit.
 #[derive(Clone, Copy)]
@@ -33,14 +34,14 @@ impl<'p> Walk<'p> {
         Rope { step, query_norm, key_norm, table, layer }
     }
 
-    pub(super) fn rope_store(&mut self, rope: Rope<'_>) {
-        let rows = self.pass.input.rows();
-        self.phase(rows, self.row_chunk(rows), |walk, chunk| {
-            for row in chunk {
-                // SAFETY: this row was claimed by this thread.
-                unsafe { walk.rope_store_heads(rope, row, 0..rope.step.kv_heads) };
-            }
-        });
+    /// Leads the attention step.
+    pub(super) fn rope_store(&mut self, rope: Rope<'_>) -> Led {
+        self.lead(
+            self.pass.input.rows(),
+            // SAFETY: this row was claimed by this thread.
+            |walk, row| unsafe { walk.rope_store_heads(rope, row, 0..rope.step.kv_heads) },
+            |_, _| {},
+        )
     }
 
     /// The heads of keys and values, with the heads of queries that read them, of one row.

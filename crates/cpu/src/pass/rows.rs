@@ -1,11 +1,51 @@
 //! Row-wise steps: embedding, rotary tables, selection, norms.
 
-use program::{Embed, Norm, Unit};
+use program::{Buffer, Embed, Norm, Unit};
 
 use super::Walk;
 use crate::kernels::decode::Decoder;
 
+/// `hidden += norm(projected)`, put off until somebody needs the sum.
+#[derive(Clone, Copy)]
+pub(super) struct NormedSum<'p> {
+    weight: &'p [f32],
+    epsilon: f32,
+}
+
+impl<'p> NormedSum<'p> {
+    pub(super) fn new(weight: &'p [f32], epsilon: f32) -> NormedSum<'p> {
+        NormedSum { weight, epsilon }
+    }
+}
+
 impl Walk<'_> {
+    /// Adds what is owed to the hidden rows.
+    pub(super) fn settle(&mut self) {
+        let Some(sum) = self.owed.take() else { return };
+        let rows = self.pass.input.rows();
+        self.phase(rows, self.row_chunk(rows), |walk, chunk| {
+            for row in chunk {
+                // SAFETY: this row was claimed by this thread.
+                unsafe { walk.add_normed(sum, row) };
+            }
+        });
+    }
+
+    /// # Safety
+    /// The row is claimed, and was projected in an earlier phase.
+    pub(super) unsafe fn add_normed(&self, sum: NormedSum<'_>, row: usize) {
+        let exe = self.pass.exe;
+        let (hidden, width) = self.buffer(Buffer::Hidden);
+        // SAFETY: the caller's promise; the weight is a row wide, as the program builder checked.
+        unsafe {
+            let projected = exe.scratch.projected.slice_mut(row * width, width);
+            let at = projected.as_mut_ptr();
+            (exe.kernels.norm)(at, sum.weight.as_ptr(), sum.epsilon, width, at);
+            let hidden = hidden.slice_mut(row * width, width);
+            hidden.iter_mut().zip(projected).for_each(|(sum, value)| *sum += *value);
+        }
+    }
+
     /// Cosines and sines of every row for every rope table: (tables, rows, 2, pairs).
     pub(super) fn rotations(&mut self) {
         let (pass, exe) = (self.pass, self.pass.exe);
