@@ -42,6 +42,8 @@ pub(crate) struct PageArgs<'a> {
     pub(crate) head_width: usize,
     /// The head's keys in the page, and its values behind them.
     pub(crate) head: *const u16,
+    /// As `head`, in the page that comes next; any address where none does.
+    pub(crate) next: *const u16,
     /// The queries as codes, for pages of codes.
     pub(crate) coded: &'a [CodedQuery; QUERY_ROWS],
     /// First visible position of each row in the page.
@@ -153,6 +155,7 @@ unsafe fn scores<I: Isa, const ROWS: usize, const PARTS: usize>(
     weights: &mut Weights,
 ) {
     let (from, to) = args.seen::<ROWS>(first);
+    let values = PAGE * args.head_width;
     for lanes in (from / (16 * PARTS) * (16 * PARTS)..to).step_by(16 * PARTS) {
         let mut sums = [[isa.splat(0.0); PARTS]; ROWS];
         for element in 0..args.head_width {
@@ -161,6 +164,10 @@ unsafe fn scores<I: Isa, const ROWS: usize, const PARTS: usize>(
             let mut keys = [isa.splat(0.0); PARTS];
             for part in 0..PARTS {
                 keys[part] = isa.load_f16(column.add(16 * part));
+            }
+            for line in 0..PARTS / 2 {
+                let at = element * PAGE + lanes + 32 * line;
+                prefetch_ahead(isa, args.head.wrapping_add(values + at), args.next.wrapping_add(at));
             }
             for row in 0..ROWS {
                 let query = isa.splat(*queries.add(row));
@@ -185,6 +192,13 @@ unsafe fn scores<I: Isa, const ROWS: usize, const PARTS: usize>(
     }
 }
 
+/// Keys are read, then values, then the next page's: asks for what comes one of these later, and two.
+#[inline(always)]
+unsafe fn prefetch_ahead<I: Isa>(isa: I, next: *const u16, after: *const u16) {
+    isa.prefetch(next.cast());
+    isa.prefetch_far(after.cast());
+}
+
 #[inline(always)]
 unsafe fn capped<I: Isa>(isa: I, score: I::F32, cap: Option<f32>) -> I::F32 {
     match cap {
@@ -205,36 +219,58 @@ unsafe fn soft_cap<I: Isa>(isa: I, score: I::F32, cap: f32) -> I::F32 {
 /// Turns a row's scores into weights; returns what earlier outputs must be multiplied with.
 #[inline(always)]
 unsafe fn softmax<I: Isa>(isa: I, args: &mut PageArgs<'_>, row: usize, weights: &mut [f32; PAGE]) -> f32 {
-    let (from, to) = (args.from[row], args.to[row]);
+    let (from, to, state) = (args.from[row], args.to[row], &mut args.states[row]);
     if from >= to {
         weights.fill(0.0);
         return 1.0;
     }
+    if (from, to) == (0, PAGE) {
+        // The bounds are constants here, so that scores stay in registers.
+        let correction = exponentials(isa, state, weights, [0, PAGE]);
+        state.sum = state.sum * correction + sum_of(isa, weights, [0, PAGE]);
+        return correction;
+    }
     let (begin, end) = (from / 16 * 16, to.next_multiple_of(16));
     weights[begin..from].fill(f32::NEG_INFINITY);
     weights[to..end].fill(f32::NEG_INFINITY);
+    let correction = exponentials(isa, state, weights, [begin, end]);
+    weights[..from].fill(0.0);
+    weights[to..].fill(0.0);
+    state.sum = state.sum * correction + sum_of(isa, weights, [begin, end]);
+    correction
+}
+
+/// `e^(score - largest)` of the scores from `begin` to `end`, whole vectors. Returns what earlier sums must be multiplied with.
+#[inline(always)]
+unsafe fn exponentials<I: Isa>(
+    isa: I,
+    state: &mut SoftmaxState,
+    weights: &mut [f32; PAGE],
+    [begin, end]: [usize; 2],
+) -> f32 {
     let at = weights.as_mut_ptr();
     let mut largest = isa.load(at.add(begin));
     for part in (begin + 16..end).step_by(16) {
         largest = isa.max(largest, isa.load(at.add(part)));
     }
-    let state = &mut args.states[row];
-    let largest = isa.largest(largest).max(state.largest);
-    let correction = if state.sum == 0.0 { 1.0 } else { (state.largest - largest).exp() };
+    let (before, largest) = (state.largest, isa.largest(largest).max(state.largest));
+    state.largest = largest;
     for part in (begin..end).step_by(16) {
         let shifted = isa.sub(isa.load(at.add(part)), isa.splat(largest));
         isa.store(at.add(part), exp(isa, shifted));
     }
-    weights[..from].fill(0.0);
-    weights[to..].fill(0.0);
+    // Few pages have a larger score than all before them.
+    if state.sum == 0.0 || largest == before { 1.0 } else { (before - largest).exp() }
+}
+
+#[inline(always)]
+unsafe fn sum_of<I: Isa>(isa: I, weights: &[f32; PAGE], [begin, end]: [usize; 2]) -> f32 {
     let at = weights.as_ptr();
     let mut sum = isa.load(at.add(begin));
     for part in (begin + 16..end).step_by(16) {
         sum = isa.add(sum, isa.load(at.add(part)));
     }
-    state.sum = state.sum * correction + isa.sum(sum);
-    state.largest = largest;
-    correction
+    isa.sum(sum)
 }
 
 /// Adds the weighted values of the page to `ROWS` outputs, `PARTS` × 16 elements at a time.
@@ -273,7 +309,7 @@ unsafe fn add_part<I: Isa, const ROWS: usize, const PARTS: usize>(
             sums[row][part] = isa.load(args.output(first + row).add(at + 16 * part));
         }
     }
-    let values = args.head.add(PAGE * args.head_width);
+    let (values, next_values) = (args.head.add(PAGE * args.head_width), args.next.wrapping_add(PAGE * args.head_width));
     let stride = value_stride(args.head_width);
     let weights = weights.as_ptr().cast::<f32>().add(first * PAGE);
     for position in from..to {
@@ -281,6 +317,10 @@ unsafe fn add_part<I: Isa, const ROWS: usize, const PARTS: usize>(
         let mut parts = [isa.splat(0.0); PARTS];
         for part in 0..PARTS {
             parts[part] = isa.load_f16(value.add(16 * part));
+        }
+        for line in 0..PARTS / 2 {
+            let at = position * stride + at + 32 * line;
+            prefetch_ahead(isa, args.next.wrapping_add(at), next_values.wrapping_add(at));
         }
         for row in 0..ROWS {
             let weight = isa.splat(*weights.add(row * PAGE + position));

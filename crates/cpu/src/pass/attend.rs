@@ -147,13 +147,15 @@ impl Walk<'_> {
         let mut states = [SoftmaxState::EMPTY; QUERY_ROWS];
         let page_kernel = (exe.kernels.page)(pages.format);
         for page in begin..end {
-            let head = layout.head(pages, table.pages[page] as usize, tile.kv_head);
+            let head_of = |page: usize| layout.head(pages, table.pages[page] as usize, tile.kv_head);
+            let (head, next) = (head_of(page), head_of((page + 1).min(end - 1)));
             let bound = |position: usize| position.saturating_sub(page * PAGE).min(PAGE);
             let mut args = PageArgs {
                 queries: memory.queries.as_ptr(),
                 row_count: tile.count,
                 head_width: step.head_width,
                 head: head.address(0),
+                next: next.address(0),
                 coded: &memory.coded,
                 from: seen.map(|range| bound(range.0)),
                 to: seen.map(|range| bound(range.1)),

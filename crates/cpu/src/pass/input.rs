@@ -22,8 +22,8 @@ pub(super) struct Input {
     outliers: Shared<Outliers>,
     outliers_width: usize,
     pub(super) rows: usize,
-    /// The preparation of rows in `scratch`; `None` where every thread prepares its own.
-    led: Option<Led>,
+    /// The preparation of its rows; nothing where every thread prepares its own.
+    pub(super) led: Led,
 }
 
 /// Where the input rows of a product come from, and what is done to them first.
@@ -89,7 +89,7 @@ impl Walk<'_> {
             outliers: scratch.outliers,
             outliers_width,
             rows: source.rows,
-            led: None,
+            led: Led::NOTHING,
         };
         if own {
             let index = self.worker.index;
@@ -116,21 +116,14 @@ impl Walk<'_> {
                     unsafe { walk.list_outliers(source.forms, rows, input) };
                 }
             };
-            input.led = Some(self.lead(source.rows, row, panel));
+            input.led = self.lead(source.rows, row, panel);
         }
         input
     }
 
-    /// Waits until rows of the input are prepared.
-    pub(super) fn wait_for_input(&self, input: Input, rows: &Range<usize>) {
-        if let Some(led) = input.led {
-            self.wait_for(led, rows.clone());
-        }
-    }
-
     /// Prepares a single row for this thread, if this is the first chunk it claims of a product.
     pub(super) fn prepare_own(&self, source: Source<'_>, input: Input, prepared: &mut bool) {
-        if input.led.is_none() && !*prepared {
+        if input.led.is_nothing() && !*prepared {
             let scratch = &self.pass.exe.scratch;
             let plain = scratch.own_plain.part(self.worker.index * scratch.input_width, scratch.input_width);
             // SAFETY: the thread's own windows; the source is settled while a chunk of this phase is held.

@@ -27,6 +27,10 @@ pub(super) struct Led(usize);
 impl Led {
     /// None, which nobody has to wait for.
     pub(super) const NOTHING: Led = Led(0);
+
+    pub(super) fn is_nothing(self) -> bool {
+        self.0 == 0
+    }
 }
 
 impl Panels {

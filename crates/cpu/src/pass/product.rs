@@ -1,6 +1,6 @@
 //! Steps that multiply with weight matrices: what is multiplied, and what becomes of each output.
 
-use program::{Buffer, Head, LinearAdd, NormGatedLinear, NormLinear, Projection, Unit};
+use program::{Buffer, Head, LinearAdd, Norm, NormGatedLinear, NormLinear, Projection, Unit};
 
 use super::Walk;
 use super::input::{Forms, Source};
@@ -53,7 +53,8 @@ impl<'p> Walk<'p> {
                 if after_norm { write(out, values, bias) } else { add(out, values, bias) }
             });
         });
-        self.owed = step.post_norm.as_ref().map(|norm| NormedSum::new(pass.vector(unit, norm.weight), norm.epsilon));
+        let sum = |norm: &Norm| NormedSum { weight: pass.vector(unit, norm.weight), epsilon: norm.epsilon };
+        self.owed = step.post_norm.as_ref().map(sum);
     }
 
     pub(super) fn norm_gated_linear(&mut self, unit: &Unit, step: &NormGatedLinear) {

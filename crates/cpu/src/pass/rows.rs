@@ -8,14 +8,8 @@ use crate::kernels::decode::Decoder;
 /// `hidden += norm(projected)`, put off until somebody needs the sum.
 #[derive(Clone, Copy)]
 pub(super) struct NormedSum<'p> {
-    weight: &'p [f32],
-    epsilon: f32,
-}
-
-impl<'p> NormedSum<'p> {
-    pub(super) fn new(weight: &'p [f32], epsilon: f32) -> NormedSum<'p> {
-        NormedSum { weight, epsilon }
-    }
+    pub(super) weight: &'p [f32],
+    pub(super) epsilon: f32,
 }
 
 impl Walk<'_> {

@@ -162,7 +162,7 @@ impl Walk<'_> {
             _ => 2,
         };
         for rows in sweeps(input.rows, in_place) {
-            self.wait_for_input(input, &rows);
+            self.wait_for(input.led, rows.clone());
             for group in groups.clone().step_by(by) {
                 let group_count = by.min(groups.end - group);
                 let [scratch, _] = &mut self.columns;
@@ -218,7 +218,7 @@ impl Walk<'_> {
         let ups = self.span(matrices[1], &gates.groups, input.rows, 1);
         let together = !in_place && std::ptr::fn_addr_eq(gates.tile, ups.tile);
         for rows in sweeps(input.rows, in_place) {
-            self.wait_for_input(input, &rows);
+            self.wait_for(input.led, rows.clone());
             let by = if together && input.rows == 1 { STRIP_GROUPS / 2 } else { 1 };
             for group in ups.groups.clone().step_by(by) {
                 let pairs = by.min(ups.groups.end - group);
