@@ -85,6 +85,8 @@ pub(crate) unsafe trait Isa: Copy + Send + Sync + 'static {
     unsafe fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
     unsafe fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
     unsafe fn abs(self, a: Self::F32) -> Self::F32;
+    /// `a` in the lanes whose bits in `mask` are set, `b` in the others.
+    unsafe fn choose(self, mask: u16, a: Self::F32, b: Self::F32) -> Self::F32;
     /// Sum of the lanes, always in the same tree: halves added until one is left.
     unsafe fn sum(self, a: Self::F32) -> f32;
     unsafe fn largest(self, a: Self::F32) -> f32;

@@ -269,12 +269,12 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn widen_f16(from: *const u8, columns: usize, to: *mut u8) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { vector::widen_f16($make, from.cast(), GROUP_ROWS * columns, to.cast()) }
+                unsafe { vector::widen::<_, false>($make, from.cast(), GROUP_ROWS * columns, to.cast()) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn widen_bf16(from: *const u8, columns: usize, to: *mut u8) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { vector::widen_bf16($make, from.cast(), GROUP_ROWS * columns, to.cast()) }
+                unsafe { vector::widen::<_, true>($make, from.cast(), GROUP_ROWS * columns, to.cast()) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn to_f16(from: *const f32, count: usize, to: *mut u16) {

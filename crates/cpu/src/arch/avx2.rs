@@ -250,6 +250,15 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         [_mm256_andnot_ps(sign, a[0]), _mm256_andnot_ps(sign, a[1])]
     }
     #[inline(always)]
+    unsafe fn choose(self, mask: u16, a: Pair<__m256>, b: Pair<__m256>) -> Pair<__m256> {
+        let mask = _mm256_set1_epi32(i32::from(mask));
+        let low = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        let bits = [low, _mm256_slli_epi32::<8>(low)];
+        let chosen = both!(half of bits => _mm256_cmpeq_epi32(_mm256_and_si256(mask, half), half));
+        let chosen = both!(half of chosen => _mm256_castsi256_ps(half));
+        [_mm256_blendv_ps(b[0], a[0], chosen[0]), _mm256_blendv_ps(b[1], a[1], chosen[1])]
+    }
+    #[inline(always)]
     unsafe fn sum(self, a: Pair<__m256>) -> f32 {
         let half = _mm256_add_ps(a[0], a[1]);
         let quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));

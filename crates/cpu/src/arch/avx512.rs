@@ -211,6 +211,10 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         _mm512_abs_ps(a)
     }
     #[inline(always)]
+    unsafe fn choose(self, mask: u16, a: __m512, b: __m512) -> __m512 {
+        _mm512_mask_blend_ps(mask, b, a)
+    }
+    #[inline(always)]
     unsafe fn sum(self, a: __m512) -> f32 {
         let half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
         let quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));

@@ -318,6 +318,17 @@ unsafe impl<D: ByteDot> Isa for Lanes<D> {
         map(a, |part| vabsq_f32(part))
     }
     #[inline(always)]
+    unsafe fn choose(self, mask: u16, a: Four<float32x4_t>, b: Four<float32x4_t>) -> Four<float32x4_t> {
+        let mask = vdupq_n_u32(u32::from(mask));
+        let low = vld1q_u32([1, 2, 4, 8].as_ptr());
+        [
+            vbslq_f32(vtstq_u32(mask, low), a[0], b[0]),
+            vbslq_f32(vtstq_u32(mask, vshlq_n_u32::<4>(low)), a[1], b[1]),
+            vbslq_f32(vtstq_u32(mask, vshlq_n_u32::<8>(low)), a[2], b[2]),
+            vbslq_f32(vtstq_u32(mask, vshlq_n_u32::<12>(low)), a[3], b[3]),
+        ]
+    }
+    #[inline(always)]
     unsafe fn sum(self, a: Four<float32x4_t>) -> f32 {
         let quarter = vaddq_f32(vaddq_f32(a[0], a[2]), vaddq_f32(a[1], a[3]));
         vpadds_f32(vadd_f32(vget_low_f32(quarter), vget_high_f32(quarter)))

@@ -119,6 +119,10 @@ unsafe impl Isa for Portable {
         a.map(f32::abs)
     }
     #[inline(always)]
+    unsafe fn choose(self, mask: u16, a: [f32; 16], b: [f32; 16]) -> [f32; 16] {
+        std::array::from_fn(|i| if mask >> i & 1 == 1 { a[i] } else { b[i] })
+    }
+    #[inline(always)]
     unsafe fn sum(self, a: [f32; 16]) -> f32 {
         tree(a, |x, y| x + y)
     }

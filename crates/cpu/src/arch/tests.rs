@@ -131,6 +131,7 @@ unsafe fn operations<I: Isa>(isa: I, input: &Input) -> Results {
         ("max", stored(isa, isa.max(a, b))),
         ("min", stored(isa, isa.min(a, b))),
         ("abs", stored(isa, isa.abs(a))),
+        ("choose", stored(isa, isa.choose(input.mask as u16, a, b))),
         ("sum", [isa.sum(finite); 16]),
         ("largest", [isa.largest(finite); 16]),
     ];
@@ -274,6 +275,7 @@ fn expected(input: &Input, fused: bool) -> Results {
         ("max", lanes(|i| larger(a[i], b[i]))),
         ("min", lanes(|i| if a[i] < b[i] { a[i] } else { b[i] })),
         ("abs", a.map(f32::abs)),
+        ("choose", lanes(|i| if input.mask >> i & 1 == 1 { a[i] } else { b[i] })),
         ("sum", [tree(&input.finite, |x, y| x + y); 16]),
         ("largest", [tree(&input.finite, larger); 16]),
         ("round", input.fractions.map(|value| value.round_ties_even() + 0.0)),

@@ -11,6 +11,7 @@ pub(crate) mod coded;
 use crate::arch::Isa;
 use crate::kernels::vector::exp;
 use crate::pages::value_stride;
+use crate::pass::HEAD_WIDTH_MAX;
 use coded::CodedQuery;
 
 /// Positions of a page.
@@ -18,6 +19,9 @@ pub(crate) const PAGE: usize = program::PAGE_ROWS;
 
 /// Most query rows in a tile.
 pub(crate) const QUERY_ROWS: usize = 12;
+
+/// Floats from one query of a tile to the next: odd lines, or they would all be in the same few places of the first cache.
+pub(crate) const QUERY_STRIDE: usize = HEAD_WIDTH_MAX + 16;
 
 /// The running softmax of one query row.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +38,7 @@ impl SoftmaxState {
 
 /// One page against up to [`QUERY_ROWS`] query rows.
 pub(crate) struct PageArgs<'a> {
-    /// The queries, element by element: (head width, [`QUERY_ROWS`]).
+    /// The queries, times the scale of the scores: ([`QUERY_ROWS`], [`QUERY_STRIDE`]).
     pub(crate) queries: *const f32,
     /// Rows that count.
     pub(crate) row_count: usize,
@@ -50,8 +54,6 @@ pub(crate) struct PageArgs<'a> {
     pub(crate) from: [usize; QUERY_ROWS],
     /// Past the last visible position of each row in the page.
     pub(crate) to: [usize; QUERY_ROWS],
-    /// Multiplies the scores.
-    pub(crate) scale: f32,
     /// Caps the scores.
     pub(crate) soft_cap: Option<f32>,
     /// Running softmax of each row.
@@ -65,6 +67,13 @@ impl PageArgs<'_> {
     #[inline(always)]
     fn output(&self, row: usize) -> *mut f32 {
         self.outputs.wrapping_add(row * value_stride(self.head_width))
+    }
+
+    /// The positions of the page that a row sees, as bits.
+    #[inline(always)]
+    fn visible(&self, row: usize) -> u64 {
+        let (from, to) = (self.from[row], self.to[row]);
+        if from < to { u64::MAX << from & u64::MAX >> (PAGE - to) } else { 0 }
     }
 
     /// The positions of the page that one of `ROWS` rows sees.
@@ -87,11 +96,35 @@ pub(crate) type PageFn = unsafe fn(&mut PageArgs<'_>);
 /// Weights of the positions of a page, for each row of a tile.
 pub(crate) type Weights = [[f32; PAGE]; QUERY_ROWS];
 
+// What a row sees of a page is 64 bits, and what rows have of a kind is one vector.
+const _: () = assert!(PAGE == 64 && QUERY_ROWS <= 16);
+
+/// What each row has summed up before a page must be multiplied with, as the page has a larger score.
+pub(crate) type Corrections = [f32; 16];
+
 /// How many of the `left` rows are computed together: rows that share loads, as far as registers go.
 #[inline(always)]
 fn group<I: Isa>(left: usize) -> usize {
     if const { I::TILE_GROUPS == 2 } { left.min(4) } else { 1 }
 }
+
+/// Calls a part of a kernel for all rows, a [`group`] at a time: how many vectors of each, and how many of a single one.
+macro_rules! by_groups {
+    ($function:ident, [$several:literal, $one:literal], $isa:ident, $args:ident, $with:expr) => {
+        let mut row = 0;
+        while row < $args.row_count {
+            let rows = $crate::kernels::attention::group::<I>($args.row_count - row);
+            match rows {
+                4 => $function::<I, 4, $several>($isa, $args, row, $with),
+                3 => $function::<I, 3, $several>($isa, $args, row, $with),
+                2 => $function::<I, 2, $several>($isa, $args, row, $with),
+                _ => $function::<I, 1, $one>($isa, $args, row, $with),
+            }
+            row += rows;
+        }
+    };
+}
+use by_groups;
 
 /// A page of halves: keys are (head width, [`PAGE`]), values ([`PAGE`], value stride).
 #[inline(always)]
@@ -102,48 +135,74 @@ pub(crate) unsafe fn page<I: Isa>(isa: I, args: &mut PageArgs<'_>) {
     if whole {
         scores::<I, QUERY_ROWS, 2>(isa, args, 0, &mut weights);
     } else {
-        let mut row = 0;
-        while row < args.row_count {
-            let rows = group::<I>(args.row_count - row);
-            match rows {
-                4 => scores::<I, 4, 4>(isa, args, row, &mut weights),
-                3 => scores::<I, 3, 4>(isa, args, row, &mut weights),
-                2 => scores::<I, 2, 4>(isa, args, row, &mut weights),
-                _ => scores::<I, 1, 4>(isa, args, row, &mut weights),
-            }
-            row += rows;
-        }
+        by_groups!(scores, [4, 4], isa, args, &mut weights);
     }
-    to_weights(isa, args, &mut weights);
+    let corrections = to_weights(isa, args, &mut weights);
     if whole {
-        add_values::<I, QUERY_ROWS, 2>(isa, args, 0, &weights);
+        add_values::<I, QUERY_ROWS, 2>(isa, args, 0, (&weights, &corrections));
     } else {
-        let mut row = 0;
-        while row < args.row_count {
-            let rows = group::<I>(args.row_count - row);
-            match rows {
-                4 => add_values::<I, 4, 4>(isa, args, row, &weights),
-                3 => add_values::<I, 3, 4>(isa, args, row, &weights),
-                2 => add_values::<I, 2, 4>(isa, args, row, &weights),
-                _ => add_values::<I, 1, 4>(isa, args, row, &weights),
-            }
-            row += rows;
-        }
+        by_groups!(add_values, [4, 4], isa, args, (&weights, &corrections));
     }
 }
 
-/// Turns the scores of all rows into weights, and scales what the rows have summed up so far.
+/// Turns the scores of all rows into weights, stage by stage: each row waits long for its largest score and its sum.
 #[inline(always)]
-unsafe fn to_weights<I: Isa>(isa: I, args: &mut PageArgs<'_>, weights: &mut Weights) {
-    for (row, weights) in weights.iter_mut().enumerate().take(args.row_count) {
-        let correction = softmax(isa, args, row, weights);
-        if correction != 1.0 {
-            let outputs = args.output(row);
-            for at in (0..args.head_width).step_by(16) {
-                isa.store(outputs.add(at), isa.mul(isa.load(outputs.add(at)), isa.splat(correction)));
-            }
+unsafe fn to_weights<I: Isa>(isa: I, args: &mut PageArgs<'_>, weights: &mut Weights) -> Corrections {
+    let mut largest = [0.0; QUERY_ROWS];
+    let mut corrections = [0.0; 16];
+    for row in 0..args.row_count {
+        let visible = args.visible(row);
+        // A row that sees nothing of the page stays as it is.
+        if visible != 0 {
+            let before = args.states[row].largest;
+            largest[row] = largest_of(isa, &weights[row], visible).max(before);
+            corrections[row] = before - largest[row];
+            args.states[row].largest = largest[row];
         }
     }
+    let grown = isa.load(corrections.as_ptr());
+    isa.store(corrections.as_mut_ptr(), exp(isa, grown));
+    for row in 0..args.row_count {
+        let visible = args.visible(row);
+        let sum = exponentials(isa, &mut weights[row], largest[row], visible);
+        let state = &mut args.states[row];
+        state.sum = state.sum * corrections[row] + sum;
+    }
+    corrections
+}
+
+#[inline(always)]
+unsafe fn largest_of<I: Isa>(isa: I, scores: &[f32; PAGE], visible: u64) -> f32 {
+    let mut parts = [isa.splat(0.0); PAGE / 16];
+    for part in 0..PAGE / 16 {
+        parts[part] = isa.load(scores.as_ptr().add(16 * part));
+    }
+    // Most rows see whole pages.
+    if visible != u64::MAX {
+        for part in 0..PAGE / 16 {
+            parts[part] = isa.choose((visible >> (16 * part)) as u16, parts[part], isa.splat(f32::NEG_INFINITY));
+        }
+    }
+    isa.largest(isa.max(isa.max(parts[0], parts[1]), isa.max(parts[2], parts[3])))
+}
+
+/// `e^(score - largest)` of the scores that are visible, zero of the others. Returns their sum.
+#[inline(always)]
+unsafe fn exponentials<I: Isa>(isa: I, scores: &mut [f32; PAGE], largest: f32, visible: u64) -> f32 {
+    let (at, largest) = (scores.as_mut_ptr(), isa.splat(largest));
+    let mut parts = [isa.splat(0.0); PAGE / 16];
+    for part in 0..PAGE / 16 {
+        parts[part] = exp(isa, isa.sub(isa.load(at.add(16 * part)), largest));
+    }
+    if visible != u64::MAX {
+        for part in 0..PAGE / 16 {
+            parts[part] = isa.choose((visible >> (16 * part)) as u16, parts[part], isa.splat(0.0));
+        }
+    }
+    for part in 0..PAGE / 16 {
+        isa.store(at.add(16 * part), parts[part]);
+    }
+    isa.sum(isa.add(isa.add(parts[0], parts[1]), isa.add(parts[2], parts[3])))
 }
 
 /// Scores of `ROWS` queries with the positions that one of them sees, `PARTS` × 16 at a time.
@@ -160,7 +219,7 @@ unsafe fn scores<I: Isa, const ROWS: usize, const PARTS: usize>(
         let mut sums = [[isa.splat(0.0); PARTS]; ROWS];
         for element in 0..args.head_width {
             let column = args.head.add(element * PAGE + lanes);
-            let queries = args.queries.add(element * QUERY_ROWS + first);
+            let queries = args.queries.add(first * QUERY_STRIDE + element);
             let mut keys = [isa.splat(0.0); PARTS];
             for part in 0..PARTS {
                 keys[part] = isa.load_f16(column.add(16 * part));
@@ -170,7 +229,7 @@ unsafe fn scores<I: Isa, const ROWS: usize, const PARTS: usize>(
                 prefetch_ahead(isa, args.head.wrapping_add(values + at), args.next.wrapping_add(at));
             }
             for row in 0..ROWS {
-                let query = isa.splat(*queries.add(row));
+                let query = isa.splat(*queries.add(row * QUERY_STRIDE));
                 for part in 0..PARTS {
                     sums[row][part] = isa.fma(keys[part], query, sums[row][part]);
                 }
@@ -183,10 +242,12 @@ unsafe fn scores<I: Isa, const ROWS: usize, const PARTS: usize>(
                 isa.store(weights.add(row * PAGE + 16 * part), sums[row][part]);
             }
         }
-        for row in 0..ROWS {
-            for part in 0..PARTS {
-                let score = weights.add(row * PAGE + 16 * part);
-                isa.store(score, capped(isa, isa.mul(isa.load(score), isa.splat(args.scale)), args.soft_cap));
+        if let Some(cap) = args.soft_cap {
+            for row in 0..ROWS {
+                for part in 0..PARTS {
+                    let score = weights.add(row * PAGE + 16 * part);
+                    isa.store(score, soft_cap(isa, isa.load(score), cap));
+                }
             }
         }
     }
@@ -199,14 +260,6 @@ unsafe fn prefetch_ahead<I: Isa>(isa: I, next: *const u16, after: *const u16) {
     isa.prefetch_far(after.cast());
 }
 
-#[inline(always)]
-unsafe fn capped<I: Isa>(isa: I, score: I::F32, cap: Option<f32>) -> I::F32 {
-    match cap {
-        Some(cap) => soft_cap(isa, score, cap),
-        None => score,
-    }
-}
-
 /// `cap · tanh(score / cap)`, with `tanh u = 1 - 2 / (1 + e^(2u))`.
 #[inline(always)]
 unsafe fn soft_cap<I: Isa>(isa: I, score: I::F32, cap: f32) -> I::F32 {
@@ -216,79 +269,22 @@ unsafe fn soft_cap<I: Isa>(isa: I, score: I::F32, cap: f32) -> I::F32 {
     isa.mul(tanh, isa.splat(cap))
 }
 
-/// Turns a row's scores into weights; returns what earlier outputs must be multiplied with.
-#[inline(always)]
-unsafe fn softmax<I: Isa>(isa: I, args: &mut PageArgs<'_>, row: usize, weights: &mut [f32; PAGE]) -> f32 {
-    let (from, to, state) = (args.from[row], args.to[row], &mut args.states[row]);
-    if from >= to {
-        weights.fill(0.0);
-        return 1.0;
-    }
-    if (from, to) == (0, PAGE) {
-        // The bounds are constants here, so that scores stay in registers.
-        let correction = exponentials(isa, state, weights, [0, PAGE]);
-        state.sum = state.sum * correction + sum_of(isa, weights, [0, PAGE]);
-        return correction;
-    }
-    let (begin, end) = (from / 16 * 16, to.next_multiple_of(16));
-    weights[begin..from].fill(f32::NEG_INFINITY);
-    weights[to..end].fill(f32::NEG_INFINITY);
-    let correction = exponentials(isa, state, weights, [begin, end]);
-    weights[..from].fill(0.0);
-    weights[to..].fill(0.0);
-    state.sum = state.sum * correction + sum_of(isa, weights, [begin, end]);
-    correction
-}
-
-/// `e^(score - largest)` of the scores from `begin` to `end`, whole vectors. Returns what earlier sums must be multiplied with.
-#[inline(always)]
-unsafe fn exponentials<I: Isa>(
-    isa: I,
-    state: &mut SoftmaxState,
-    weights: &mut [f32; PAGE],
-    [begin, end]: [usize; 2],
-) -> f32 {
-    let at = weights.as_mut_ptr();
-    let mut largest = isa.load(at.add(begin));
-    for part in (begin + 16..end).step_by(16) {
-        largest = isa.max(largest, isa.load(at.add(part)));
-    }
-    let (before, largest) = (state.largest, isa.largest(largest).max(state.largest));
-    state.largest = largest;
-    for part in (begin..end).step_by(16) {
-        let shifted = isa.sub(isa.load(at.add(part)), isa.splat(largest));
-        isa.store(at.add(part), exp(isa, shifted));
-    }
-    // Few pages have a larger score than all before them.
-    if state.sum == 0.0 || largest == before { 1.0 } else { (before - largest).exp() }
-}
-
-#[inline(always)]
-unsafe fn sum_of<I: Isa>(isa: I, weights: &[f32; PAGE], [begin, end]: [usize; 2]) -> f32 {
-    let at = weights.as_ptr();
-    let mut sum = isa.load(at.add(begin));
-    for part in (begin + 16..end).step_by(16) {
-        sum = isa.add(sum, isa.load(at.add(part)));
-    }
-    isa.sum(sum)
-}
-
 /// Adds the weighted values of the page to `ROWS` outputs, `PARTS` × 16 elements at a time.
 #[inline(always)]
 unsafe fn add_values<I: Isa, const ROWS: usize, const PARTS: usize>(
     isa: I,
     args: &PageArgs<'_>,
     first: usize,
-    weights: &Weights,
+    weighted: (&Weights, &Corrections),
 ) {
     let stride = value_stride(args.head_width);
     let mut at = 0;
     while at < stride {
         if stride - at >= 16 * PARTS {
-            add_part::<I, ROWS, PARTS>(isa, args, first, weights, at);
+            add_part::<I, ROWS, PARTS>(isa, args, first, weighted, at);
             at += 16 * PARTS;
         } else {
-            add_part::<I, ROWS, 1>(isa, args, first, weights, at);
+            add_part::<I, ROWS, 1>(isa, args, first, weighted, at);
             at += 16;
         }
     }
@@ -299,16 +295,11 @@ unsafe fn add_part<I: Isa, const ROWS: usize, const PARTS: usize>(
     isa: I,
     args: &PageArgs<'_>,
     first: usize,
-    weights: &Weights,
+    (weights, corrections): (&Weights, &Corrections),
     at: usize,
 ) {
     let (from, to) = args.seen::<ROWS>(first);
     let mut sums = [[isa.splat(0.0); PARTS]; ROWS];
-    for row in 0..ROWS {
-        for part in 0..PARTS {
-            sums[row][part] = isa.load(args.output(first + row).add(at + 16 * part));
-        }
-    }
     let (values, next_values) = (args.head.add(PAGE * args.head_width), args.next.wrapping_add(PAGE * args.head_width));
     let stride = value_stride(args.head_width);
     let weights = weights.as_ptr().cast::<f32>().add(first * PAGE);
@@ -331,7 +322,8 @@ unsafe fn add_part<I: Isa, const ROWS: usize, const PARTS: usize>(
     }
     for row in 0..ROWS {
         for part in 0..PARTS {
-            isa.store(args.output(first + row).add(at + 16 * part), sums[row][part]);
+            let out = args.output(first + row).add(at + 16 * part);
+            isa.store(out, isa.fma(isa.load(out), isa.splat(corrections[first + row]), sums[row][part]));
         }
     }
 }

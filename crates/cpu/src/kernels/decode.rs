@@ -163,12 +163,12 @@ macro_rules! decoders {
             #[target_feature(enable = $features)]
             unsafe fn f16_numbers(numbers: *const u8, count: usize, out: *mut f32) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { vector::widen_f16($make, numbers.cast(), count, out) }
+                unsafe { vector::widen::<_, false>($make, numbers.cast(), count, out) }
             }
             #[target_feature(enable = $features)]
             unsafe fn bf16_numbers(numbers: *const u8, count: usize, out: *mut f32) {
                 // SAFETY: the caller's contract is the callee's.
-                unsafe { vector::widen_bf16($make, numbers.cast(), count, out) }
+                unsafe { vector::widen::<_, true>($make, numbers.cast(), count, out) }
             }
         }
     };

@@ -72,27 +72,17 @@ pub(crate) unsafe fn gate_gelu<I: Isa>(isa: I, gate: *mut f32, up: *const f32) {
     isa.store(gate, isa.mul(isa.mul(x, half_tanh), isa.load(up)));
 }
 
-/// Little-endian f16 to f32, at any address.
+/// Little-endian f16, or bf16, to f32, at any address.
 #[inline(always)]
-pub(crate) unsafe fn widen_f16<I: Isa>(isa: I, from: *const u16, count: usize, to: *mut f32) {
+pub(crate) unsafe fn widen<I: Isa, const BF16: bool>(isa: I, from: *const u16, count: usize, to: *mut f32) {
     let whole = count / 16 * 16;
     for at in (0..whole).step_by(16) {
-        isa.store(to.add(at), isa.load_f16(from.add(at)));
+        let from = from.add(at);
+        isa.store(to.add(at), if BF16 { isa.load_bf16(from) } else { isa.load_f16(from) });
     }
     for at in whole..count {
-        *to.add(at) = half::f16::from_bits(from.add(at).read_unaligned()).to_f32();
-    }
-}
-
-/// Little-endian bf16 to f32, at any address.
-#[inline(always)]
-pub(crate) unsafe fn widen_bf16<I: Isa>(isa: I, from: *const u16, count: usize, to: *mut f32) {
-    let whole = count / 16 * 16;
-    for at in (0..whole).step_by(16) {
-        isa.store(to.add(at), isa.load_bf16(from.add(at)));
-    }
-    for at in whole..count {
-        *to.add(at) = half::bf16::from_bits(from.add(at).read_unaligned()).to_f32();
+        let bits = from.add(at).read_unaligned();
+        *to.add(at) = if BF16 { half::bf16::from_bits(bits).to_f32() } else { half::f16::from_bits(bits).to_f32() };
     }
 }
 

@@ -8,7 +8,7 @@ use super::panels::Led;
 use super::rope::Rope;
 use super::{Pass, Walk};
 use crate::kernels::attention::coded::CodedQuery;
-use crate::kernels::attention::{PAGE, PageArgs, QUERY_ROWS, SoftmaxState};
+use crate::kernels::attention::{PAGE, PageArgs, QUERY_ROWS, QUERY_STRIDE, SoftmaxState};
 use crate::pages::{PageFormat, value_stride};
 
 /// Widest head a tile's buffers hold.
@@ -19,8 +19,8 @@ const SINGLE_ROW_QUERIES: usize = 4;
 
 /// What a thread keeps of the tile of attention that it is at.
 pub(super) struct TileMemory {
-    /// (head width, [`QUERY_ROWS`])
-    queries: [f32; HEAD_WIDTH_MAX * QUERY_ROWS],
+    /// Times the scale of the scores.
+    queries: [[f32; QUERY_STRIDE]; QUERY_ROWS],
     /// The queries where keys are codes.
     coded: [CodedQuery; QUERY_ROWS],
     /// (query rows, value stride)
@@ -29,7 +29,7 @@ pub(super) struct TileMemory {
 
 impl TileMemory {
     pub(super) const EMPTY: TileMemory = TileMemory {
-        queries: [0.0; HEAD_WIDTH_MAX * QUERY_ROWS],
+        queries: [[0.0; QUERY_STRIDE]; QUERY_ROWS],
         coded: [CodedQuery::EMPTY; QUERY_ROWS],
         outputs: [0.0; QUERY_ROWS * HEAD_WIDTH_MAX],
     };
@@ -132,8 +132,8 @@ impl Walk<'_> {
                     let coded = &mut memory.coded[vector];
                     (exe.kernels.code_query)(query.as_ptr(), step.head_width, step.scale, coded);
                 }
-                let to = memory.queries[vector..].iter_mut().step_by(QUERY_ROWS);
-                to.zip(query).for_each(|(to, element)| *to = *element);
+                let to = memory.queries[vector].iter_mut();
+                to.zip(query).for_each(|(to, element)| *to = element * step.scale);
             }
             let position = pass.input.positions[row] as usize;
             let first_seen = step.window.map_or(0, |window| (position + 1).saturating_sub(window as usize));
@@ -151,7 +151,7 @@ impl Walk<'_> {
             let (head, next) = (head_of(page), head_of((page + 1).min(end - 1)));
             let bound = |position: usize| position.saturating_sub(page * PAGE).min(PAGE);
             let mut args = PageArgs {
-                queries: memory.queries.as_ptr(),
+                queries: memory.queries.as_flattened().as_ptr(),
                 row_count: tile.count,
                 head_width: step.head_width,
                 head: head.address(0),
@@ -159,7 +159,6 @@ impl Walk<'_> {
                 coded: &memory.coded,
                 from: seen.map(|range| bound(range.0)),
                 to: seen.map(|range| bound(range.1)),
-                scale: step.scale,
                 soft_cap: step.soft_cap,
                 states: &mut states,
                 outputs: memory.outputs.as_mut_ptr(),

@@ -9,7 +9,7 @@
 
 #![expect(unsafe_op_in_unsafe_fn, reason = "the contract is that of PageArgs")]
 
-use super::{PAGE, PageArgs, QUERY_ROWS, Weights, capped, group, to_weights};
+use super::{Corrections, PAGE, PageArgs, QUERY_ROWS, Weights, by_groups, soft_cap, to_weights};
 use crate::arch::Isa;
 use crate::pages::{BLOCK, LINE_BYTES, code_bytes, values_start};
 use crate::pass::HEAD_WIDTH_MAX;
@@ -77,29 +77,9 @@ pub(crate) unsafe fn code_query<I: Isa>(
 #[inline(always)]
 pub(crate) unsafe fn page<I: Isa>(isa: I, args: &mut PageArgs<'_>) {
     let mut weights = [[0.0f32; PAGE]; QUERY_ROWS];
-    let mut row = 0;
-    while row < args.row_count {
-        let rows = group::<I>(args.row_count - row);
-        match rows {
-            4 => scores::<I, 4, 2>(isa, args, row, &mut weights),
-            3 => scores::<I, 3, 2>(isa, args, row, &mut weights),
-            2 => scores::<I, 2, 2>(isa, args, row, &mut weights),
-            _ => scores::<I, 1, 1>(isa, args, row, &mut weights),
-        }
-        row += rows;
-    }
-    to_weights(isa, args, &mut weights);
-    let mut row = 0;
-    while row < args.row_count {
-        let rows = group::<I>(args.row_count - row);
-        match rows {
-            4 => add_values::<I, 4, 2>(isa, args, row, &weights),
-            3 => add_values::<I, 3, 2>(isa, args, row, &weights),
-            2 => add_values::<I, 2, 2>(isa, args, row, &weights),
-            _ => add_values::<I, 1, 1>(isa, args, row, &weights),
-        }
-        row += rows;
-    }
+    by_groups!(scores, [2, 1], isa, args, &mut weights);
+    let corrections = to_weights(isa, args, &mut weights);
+    by_groups!(add_values, [2, 1], isa, args, (&weights, &corrections));
 }
 
 /// Scores of `ROWS` queries with all positions of the page, `PARTS` × 16 positions at a time.
@@ -150,7 +130,8 @@ unsafe fn scores<I: Isa, const ROWS: usize, const PARTS: usize>(
         }
         for row in 0..ROWS {
             for part in 0..PARTS {
-                let score = capped(isa, sums[row][part], args.soft_cap);
+                let sum = sums[row][part];
+                let score = if let Some(cap) = args.soft_cap { soft_cap(isa, sum, cap) } else { sum };
                 isa.store(weights[first + row].as_mut_ptr().add(lanes + 16 * part), score);
             }
         }
@@ -206,7 +187,7 @@ unsafe fn add_values<I: Isa, const ROWS: usize, const PARTS: usize>(
     isa: I,
     args: &PageArgs<'_>,
     first: usize,
-    weights: &Weights,
+    (weights, corrections): (&Weights, &Corrections),
 ) {
     let values = args.head.cast::<u8>().add(values_start(args.head_width));
     let scales = values.add(code_bytes(args.head_width)).cast::<u16>();
@@ -239,7 +220,8 @@ unsafe fn add_values<I: Isa, const ROWS: usize, const PARTS: usize>(
                     let out = args.output(first + row).add(block * BLOCK + at + 16 * part);
                     let fine = isa.to_f32(fine[row][part]);
                     let whole = isa.fma(fine, isa.splat(1.0 / WEIGHT_FINER), isa.to_f32(coarse[row][part]));
-                    isa.store(out, isa.fma(whole, isa.splat(shared[row].scale), isa.load(out)));
+                    let so_far = isa.mul(isa.load(out), isa.splat(corrections[first + row]));
+                    isa.store(out, isa.fma(whole, isa.splat(shared[row].scale), so_far));
                 }
             }
         }
